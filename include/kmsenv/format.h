@@ -1,0 +1,48 @@
+/*
+ * The message format (version 1) in numbers.
+ *
+ *   message = header || segment 0 || segment 1 || ...
+ *   header  = DER MessageHeader, at most KMSENV_HEADER_MAX bytes
+ *   segment = AES-GCM(CEK, nonce = 0^8 || uint32be(index), aad, data || flag) || tag
+ *
+ * Every segment but the last carries exactly 2^segmentBits bytes of data and the flag
+ * KMSENV_FLAG_MORE; the last carries 1..2^segmentBits bytes (0 only in an empty message)
+ * and KMSENV_FLAG_LAST. The AAD of segment 0 is DER(MessageParameters) || caller's AAD,
+ * that of the others is empty.
+ */
+#ifndef KMSENV_FORMAT_H
+# define KMSENV_FORMAT_H
+
+# define KMSENV_FORMAT_NAME          "kms-envelope"
+# define KMSENV_FORMAT_VERSION       1
+
+# define KMSENV_HEADER_MAX           65536   /* bytes of DER */
+# define KMSENV_WRAPS_MAX            16      /* in one data key */
+# define KMSENV_UNWRAP_TRIES_MAX     8       /* KMS calls for one data key */
+# define KMSENV_CIPHERTEXT_MAX       16384   /* bytes of one wrap's ciphertext */
+# define KMSENV_NAME_MAX             512     /* bytes of kms, keyId */
+# define KMSENV_CONTEXT_PAIRS_MAX    32      /* pairs of an encryption context */
+# define KMSENV_CONTEXT_TEXT_MAX     1024    /* bytes of its canonical JSON (the smallest limit of the clouds) */
+# define KMSENV_AAD_MAX              (1024 * 1024) /* bytes of caller's AAD */
+
+# define KMSENV_DEK_ID_LEN           24
+# define KMSENV_DEK_LEN_MAX          64
+# define KMSENV_SALT_LEN             32
+# define KMSENV_COMMITMENT_LEN       32
+# define KMSENV_CALLER_KEY_LEN       32
+# define KMSENV_CEK_LEN_MAX          32
+# define KMSENV_TAG_LEN              16
+# define KMSENV_NONCE_LEN            12
+# define KMSENV_TRAILER_LEN          (1 + KMSENV_TAG_LEN)  /* flag and tag of a segment */
+# define KMSENV_FLAG_MORE            0x00
+# define KMSENV_FLAG_LAST            0x01
+# define KMSENV_SEGMENT_BITS_MIN     12
+# define KMSENV_SEGMENT_BITS_MAX     35
+
+# define KMSENV_DEK_ID_LABEL         "kmsenv data key id"
+# define KMSENV_MESSAGE_LABEL        "kmsenv message v1"
+
+# define KMSENV_PEM_DATA_KEY         "KMS DATA KEY"              /* DER DataKey; not secret */
+# define KMSENV_PEM_LOCAL_MASTER_KEY "KMSENV LOCAL MASTER KEY"   /* raw 32 bytes; secret */
+
+#endif

@@ -1,0 +1,43 @@
+/*
+ * The inner cryptography: a library context of our own, which the application's property
+ * settings cannot reach and which does not contain this provider. Everything is fetched on
+ * first use, once; nothing happens at provider init.
+ */
+#ifndef KMSENV_CORE_CRYPTO_H
+# define KMSENV_CORE_CRYPTO_H
+# include <openssl/core.h>
+# include <openssl/evp.h>
+# include "core/error.h"
+
+typedef struct kmsenv_crypto_st KMSENV_CRYPTO;
+
+/*
+ * provider_name: the inner provider ("default" or "fips"), copied. handle/in as given to
+ * OSSL_provider_init; both NULL makes a context with no core (the command and tests).
+ */
+KMSENV_CRYPTO *kmsenv_crypto_new(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in, const char *provider_name);
+void kmsenv_crypto_free(KMSENV_CRYPTO *crypto);
+OSSL_LIB_CTX *kmsenv_crypto_get0_libctx(const KMSENV_CRYPTO *crypto);
+
+/* Loads the inner provider and fetches, if that was not done yet. Cheap afterwards. Everything below does it by itself. */
+int kmsenv_crypto_ready(KMSENV_CRYPTO *crypto, KMSENV_ERROR *err);
+
+/* AES-GCM with a key of 16, 24 or 32 bytes. Borrowed; NULL for another length. Needs kmsenv_crypto_ready() before. */
+EVP_CIPHER *kmsenv_crypto_get0_gcm(const KMSENV_CRYPTO *crypto, size_t keylen);
+/* n random bytes from the public (salts, nonces) or private (keys) generator. */
+int kmsenv_crypto_random(KMSENV_CRYPTO *crypto, void *out, size_t n, KMSENV_ERROR *err);
+int kmsenv_crypto_random_key(KMSENV_CRYPTO *crypto, void *out, size_t n, KMSENV_ERROR *err);
+int kmsenv_crypto_sha256(KMSENV_CRYPTO *crypto, const void *data, size_t n, unsigned char out[32], KMSENV_ERROR *err);
+int kmsenv_crypto_hmac_sha256(KMSENV_CRYPTO *crypto, const void *key, size_t keylen,
+                              const void *data, size_t n, unsigned char out[32], KMSENV_ERROR *err);
+/* A context keyed for HMAC-SHA256, to be freed with EVP_MAC_CTX_free(); EVP_MAC_CTX_dup() of it is thread safe. */
+EVP_MAC_CTX *kmsenv_crypto_new_hmac(KMSENV_CRYPTO *crypto, const unsigned char *key, size_t keylen, KMSENV_ERROR *err);
+/* One-shot AES-256-GCM with a 12-byte nonce and a 16-byte tag; out has room for n bytes. open returns 0 with err->reason NONE on a wrong tag. */
+int kmsenv_crypto_gcm_seal(KMSENV_CRYPTO *crypto, const unsigned char key[32], const unsigned char nonce[12],
+                           const void *aad, size_t aadlen, const void *in, size_t n,
+                           unsigned char *out, unsigned char tag[16], KMSENV_ERROR *err);
+int kmsenv_crypto_gcm_open(KMSENV_CRYPTO *crypto, const unsigned char key[32], const unsigned char nonce[12],
+                           const void *aad, size_t aadlen, const void *in, size_t n,
+                           const unsigned char tag[16], unsigned char *out, KMSENV_ERROR *err);
+
+#endif

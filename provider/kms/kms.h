@@ -1,0 +1,104 @@
+/*
+ * The KMS room, as the rooms above see it, and the interface that a back end implements.
+ * Adding a KMS: one file with a KMSENV_KMS_METHOD, one line in registry.c.
+ *
+ * A KMSENV_KMS is one profile's connection to its KMS. It may be used from many threads at
+ * once. No function here is called with a lock of ours held.
+ */
+#ifndef KMSENV_KMS_KMS_H
+# define KMSENV_KMS_KMS_H
+# include <stddef.h>
+# include <stdint.h>
+# include "core/counters.h"
+# include "core/crypto.h"
+# include "core/error.h"
+# include "core/settings.h"
+# include "kms/context.h"
+
+typedef struct kmsenv_kms_st KMSENV_KMS;
+typedef struct kmsenv_audit_st KMSENV_AUDIT;
+
+/* What a back end may use of the provider it lives in. All borrowed, valid for the KMS's life; counters, audit may be NULL. */
+typedef struct kmsenv_services_st {
+    KMSENV_CRYPTO *crypto;
+    KMSENV_COUNTERS *counters;
+    KMSENV_AUDIT *audit;
+} KMSENV_SERVICES;
+
+/* What a KMS made of a data key. Owned by the holder; release with kmsenv_blob_reset(). */
+typedef struct kmsenv_blob_st {
+    char *key_id;                  /* the CMK's id as the wrap records it; NULL in a back end's reply = the configured key-id */
+    unsigned char *ciphertext;     /* opaque bytes, 1..KMSENV_CIPHERTEXT_MAX */
+    size_t ciphertext_len;
+    unsigned char *extra;          /* back-end data needed to unwrap; NULL, 0 if none; at most 4096 bytes */
+    size_t extra_len;
+} KMSENV_BLOB;
+void kmsenv_blob_reset(KMSENV_BLOB *blob);
+
+/* One operation: what goes in besides the data, and what comes back besides the result. */
+typedef struct kmsenv_call_st {
+    const KMSENV_CONTEXT *context;   /* encryption context, never NULL, maybe empty */
+    uint64_t deadline_ms;            /* monotonic (core/clock.h); set by kms.c from `kms-timeout` */
+    const char *dek_id_hex;          /* for the audit line, NULL if not known yet */
+    KMSENV_ERROR *err;               /* filled on failure; its reason is the class of the error */
+    char request_id[80];             /* out: the KMS's id of the request, "" if none */
+    unsigned attempts;               /* out: requests sent */
+} KMSENV_CALL;
+
+/*
+ * A back end. Functions return 1, or 0 with call->err filled. They do not log, count, keep
+ * breakers or guard against re-entry: kms.c does that for all of them. Key bytes (dek, in of
+ * encrypt, out of decrypt) are in secret memory of the caller and must not be copied elsewhere.
+ */
+typedef struct kmsenv_kms_method_st {
+    const char *name;                  /* value of the setting `kms` and of Wrap.kms */
+    const char *title;                 /* for people: "Tencent Cloud KMS" */
+    const KMSENV_SETTING *settings;    /* settings of this kind of profile */
+    int network;                       /* takes the settings of kms/http.h too */
+    size_t plaintext_max;              /* bytes that encrypt accepts */
+
+    /* Reads the settings only: no I/O, no fetch. */
+    void *(*new)(const KMSENV_SECTION *section, const KMSENV_SERVICES *services, KMSENV_ERROR *err);
+    void (*free)(void *kms);
+    /* The CMK's id for matching a wrap against this profile; borrowed; may do file I/O but no network. NULL with err on failure. */
+    const char *(*key_id)(void *kms, KMSENV_ERROR *err);
+    /* A new data key of len bytes (16, 24, 32 or 64), made in the KMS. NULL: the service has none; RAND and encrypt are used. */
+    int (*generate)(void *kms, KMSENV_CALL *call, size_t len, unsigned char *dek, KMSENV_BLOB *out);
+    int (*encrypt)(void *kms, KMSENV_CALL *call, const unsigned char *in, size_t inlen, KMSENV_BLOB *out);
+    /* *outlen: room on entry, length on return. */
+    int (*decrypt)(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, unsigned char *out, size_t *outlen);
+    /* Under the newest version of this profile's CMK, without the plaintext leaving the KMS. NULL: decrypt + encrypt. */
+    int (*reencrypt)(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, KMSENV_BLOB *out);
+    /* Is the CMK there and usable? On success *state gets a word such as "Enabled". */
+    int (*describe)(void *kms, KMSENV_CALL *call, char *state, size_t room);
+} KMSENV_KMS_METHOD;
+
+/* registry.c */
+const KMSENV_KMS_METHOD *kmsenv_kms_method_find(const char *name);
+const KMSENV_KMS_METHOD *const *kmsenv_kms_methods(void);          /* NULL-terminated */
+/* Gives a profile's section the tables that its kind accepts. */
+int kmsenv_kms_add_tables(KMSENV_SECTION *section, const KMSENV_KMS_METHOD *method);
+
+/* kms.c: guard against re-entry, deadline, circuit breaker, counters, audit; then the back end. */
+KMSENV_KMS *kmsenv_kms_new(const char *profile, const KMSENV_KMS_METHOD *method, const KMSENV_SECTION *section,
+                           const KMSENV_SERVICES *services, KMSENV_ERROR *err);
+void kmsenv_kms_free(KMSENV_KMS *kms);
+const char *kmsenv_kms_profile(const KMSENV_KMS *kms);
+const KMSENV_KMS_METHOD *kmsenv_kms_method(const KMSENV_KMS *kms);
+/* Does this profile answer for a wrap of that kind and key id (its own key-id, or one of `decrypt-keys`)? */
+int kmsenv_kms_matches(KMSENV_KMS *kms, const char *kind, const char *key_id);
+
+int kmsenv_kms_generate(KMSENV_KMS *kms, const KMSENV_CONTEXT *context, size_t len,
+                        unsigned char *dek, KMSENV_BLOB *out, KMSENV_ERROR *err);
+int kmsenv_kms_encrypt(KMSENV_KMS *kms, const KMSENV_CONTEXT *context, const char *dek_id_hex,
+                       const unsigned char *in, size_t inlen, KMSENV_BLOB *out, KMSENV_ERROR *err);
+int kmsenv_kms_decrypt(KMSENV_KMS *kms, const KMSENV_CONTEXT *context, const char *dek_id_hex,
+                       const KMSENV_BLOB *in, unsigned char *out, size_t *outlen, KMSENV_ERROR *err);
+int kmsenv_kms_reencrypt(KMSENV_KMS *kms, const KMSENV_CONTEXT *context, const char *dek_id_hex,
+                         const KMSENV_BLOB *in, KMSENV_BLOB *out, KMSENV_ERROR *err);
+int kmsenv_kms_describe(KMSENV_KMS *kms, char *state, size_t room, KMSENV_ERROR *err);
+
+/* Is this thread inside a KMS call now? (TLS of the KMS client itself may need keys.) */
+int kmsenv_kms_thread_is_inside(void);
+
+#endif
