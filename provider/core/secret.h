@@ -8,6 +8,8 @@
 # define KMSENV_CORE_SECRET_H
 # include <stddef.h>
 
+/* Makes the heap's lock; to be called once before any other lock of ours is held. Maps nothing. */
+void kmsenv_secret_prepare(void);
 /* n bytes of zeros, n >= 1; NULL if there is no memory. */
 void *kmsenv_secret_zalloc(size_t n);
 /* Cleanses the whole block and returns it to the heap. NULL is fine. */

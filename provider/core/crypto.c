@@ -1,0 +1,230 @@
+/*
+ * The only file that fetches. Fetching takes OpenSSL's locks, so it happens once per provider
+ * context and what was fetched is shared by reference.
+ */
+#include <stdatomic.h>
+#include <string.h>
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/params.h>
+#include <openssl/provider.h>
+#include <openssl/rand.h>
+#include "core/crypto.h"
+#include "core/lock.h"
+
+#define NOT_OURSELVES "provider!=kmsenv"
+#define STRENGTH 256   /* bits asked of the random generators */
+
+struct kmsenv_crypto_st {
+    OSSL_LIB_CTX *libctx;
+    char *provider_name;
+    KMSENV_LOCK *lock;
+    atomic_int ready;
+    OSSL_PROVIDER *provider, *base;
+    EVP_CIPHER *gcm[3];
+    EVP_MAC *hmac;
+    EVP_MD *sha256;
+};
+
+KMSENV_CRYPTO *kmsenv_crypto_new(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in, const char *provider_name)
+{
+    KMSENV_CRYPTO *c = OPENSSL_zalloc(sizeof(*c));
+
+    if (c == NULL)
+        return NULL;
+    c->libctx = in != NULL ? OSSL_LIB_CTX_new_from_dispatch(handle, in) : OSSL_LIB_CTX_new();
+    c->provider_name = OPENSSL_strdup(provider_name);
+    c->lock = kmsenv_lock_new(KMSENV_LEVEL_PROVIDER);
+    if (c->libctx == NULL || c->provider_name == NULL || c->lock == NULL) {
+        kmsenv_crypto_free(c);
+        return NULL;
+    }
+    return c;
+}
+
+static void drop_fetched(KMSENV_CRYPTO *c)
+{
+    size_t i;
+
+    for (i = 0; i < 3; i++) {
+        EVP_CIPHER_free(c->gcm[i]);
+        c->gcm[i] = NULL;
+    }
+    EVP_MAC_free(c->hmac);
+    c->hmac = NULL;
+    EVP_MD_free(c->sha256);
+    c->sha256 = NULL;
+    if (c->provider != NULL)
+        OSSL_PROVIDER_unload(c->provider);
+    if (c->base != NULL)
+        OSSL_PROVIDER_unload(c->base);
+    c->provider = c->base = NULL;
+}
+
+void kmsenv_crypto_free(KMSENV_CRYPTO *crypto)
+{
+    if (crypto == NULL)
+        return;
+    drop_fetched(crypto);
+    OSSL_LIB_CTX_free(crypto->libctx);
+    OPENSSL_free(crypto->provider_name);
+    kmsenv_lock_free(crypto->lock);
+    OPENSSL_free(crypto);
+}
+
+OSSL_LIB_CTX *kmsenv_crypto_get0_libctx(const KMSENV_CRYPTO *crypto)
+{
+    return crypto->libctx;
+}
+
+static int fetch_all(KMSENV_CRYPTO *c)
+{
+    static const char *const name[3] = { "AES-128-GCM", "AES-192-GCM", "AES-256-GCM" };
+    size_t i;
+
+    c->provider = OSSL_PROVIDER_load(c->libctx, c->provider_name);
+    if (c->provider == NULL)
+        return 0;
+    /* The FIPS module has no encoders and no seed source of its own; "base" completes it. */
+    if (strcmp(c->provider_name, "default") != 0)
+        c->base = OSSL_PROVIDER_load(c->libctx, "base");
+    for (i = 0; i < 3; i++)
+        if ((c->gcm[i] = EVP_CIPHER_fetch(c->libctx, name[i], NOT_OURSELVES)) == NULL)
+            return 0;
+    c->hmac = EVP_MAC_fetch(c->libctx, OSSL_MAC_NAME_HMAC, NOT_OURSELVES);
+    c->sha256 = EVP_MD_fetch(c->libctx, "SHA256", NOT_OURSELVES);
+    return c->hmac != NULL && c->sha256 != NULL;
+}
+
+int kmsenv_crypto_ready(KMSENV_CRYPTO *crypto, KMSENV_ERROR *err)
+{
+    int ok;
+
+    if (atomic_load_explicit(&crypto->ready, memory_order_acquire))
+        return 1;
+    /* Held across fetches into our own context only: nothing there can come back to us. */
+    kmsenv_lock_take(crypto->lock);
+    ok = atomic_load(&crypto->ready);
+    if (!ok) {
+        ERR_set_mark();
+        if ((ok = fetch_all(crypto)))
+            atomic_store_explicit(&crypto->ready, 1, memory_order_release);
+        else
+            drop_fetched(crypto);
+        ERR_pop_to_mark();
+    }
+    kmsenv_lock_release(crypto->lock);
+    if (!ok)
+        kmsenv_error_set(err, KMSENV_R_CRYPTO_FAILED,
+                         "the inner provider '%s' (setting crypto-provider) cannot be loaded or lacks AES-GCM, HMAC or SHA-256",
+                         crypto->provider_name);
+    return ok;
+}
+
+EVP_CIPHER *kmsenv_crypto_get0_gcm(const KMSENV_CRYPTO *crypto, size_t keylen)
+{
+    return keylen == 16 || keylen == 24 || keylen == 32 ? crypto->gcm[keylen / 8 - 2] : NULL;
+}
+
+static int failed(KMSENV_ERROR *err, const char *what)
+{
+    return kmsenv_error_set(err, KMSENV_R_CRYPTO_FAILED, "%s failed in the inner provider", what);
+}
+
+int kmsenv_crypto_random(KMSENV_CRYPTO *crypto, void *out, size_t n, KMSENV_ERROR *err)
+{
+    if (!kmsenv_crypto_ready(crypto, err))
+        return 0;
+    return RAND_bytes_ex(crypto->libctx, out, n, STRENGTH) == 1 || failed(err, "random generation");
+}
+
+int kmsenv_crypto_random_key(KMSENV_CRYPTO *crypto, void *out, size_t n, KMSENV_ERROR *err)
+{
+    if (!kmsenv_crypto_ready(crypto, err))
+        return 0;
+    return RAND_priv_bytes_ex(crypto->libctx, out, n, STRENGTH) == 1 || failed(err, "key generation");
+}
+
+int kmsenv_crypto_sha256(KMSENV_CRYPTO *crypto, const void *data, size_t n, unsigned char out[32], KMSENV_ERROR *err)
+{
+    unsigned int len = 0;
+
+    if (!kmsenv_crypto_ready(crypto, err))
+        return 0;
+    return (EVP_Digest(data, n, out, &len, crypto->sha256, NULL) == 1 && len == 32) || failed(err, "SHA-256");
+}
+
+EVP_MAC_CTX *kmsenv_crypto_new_hmac(KMSENV_CRYPTO *crypto, const unsigned char *key, size_t keylen, KMSENV_ERROR *err)
+{
+    OSSL_PARAM params[] = {
+        OSSL_PARAM_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)"SHA256", 0),
+        OSSL_PARAM_END
+    };
+    EVP_MAC_CTX *ctx;
+
+    if (!kmsenv_crypto_ready(crypto, err))
+        return NULL;
+    ctx = EVP_MAC_CTX_new(crypto->hmac);
+    if (ctx == NULL || !EVP_MAC_init(ctx, key, keylen, params)) {
+        EVP_MAC_CTX_free(ctx);
+        failed(err, "HMAC-SHA-256");
+        return NULL;
+    }
+    return ctx;
+}
+
+int kmsenv_crypto_hmac_sha256(KMSENV_CRYPTO *crypto, const void *key, size_t keylen,
+                              const void *data, size_t n, unsigned char out[32], KMSENV_ERROR *err)
+{
+    EVP_MAC_CTX *ctx = kmsenv_crypto_new_hmac(crypto, key, keylen, err);
+    size_t len = 0;
+    int ok;
+
+    if (ctx == NULL)
+        return 0;
+    ok = EVP_MAC_update(ctx, data, n) && EVP_MAC_final(ctx, out, &len, 32) && len == 32;
+    EVP_MAC_CTX_free(ctx);
+    return ok || failed(err, "HMAC-SHA-256");
+}
+
+int kmsenv_crypto_gcm_seal(KMSENV_CRYPTO *crypto, const unsigned char key[32], const unsigned char nonce[12],
+                           const void *aad, size_t aadlen, const void *in, size_t n,
+                           unsigned char *out, unsigned char tag[16], KMSENV_ERROR *err)
+{
+    EVP_CIPHER_CTX *ctx;
+    int len, ok;
+
+    if (!kmsenv_crypto_ready(crypto, err))
+        return 0;
+    ctx = EVP_CIPHER_CTX_new();
+    ok = ctx != NULL && EVP_EncryptInit_ex2(ctx, crypto->gcm[2], key, nonce, NULL)
+        && EVP_EncryptUpdate(ctx, NULL, &len, aad, (int)aadlen)
+        && EVP_EncryptUpdate(ctx, out, &len, in, (int)n) && (size_t)len == n
+        && EVP_EncryptFinal_ex(ctx, out + n, &len)
+        && EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, 16, tag);
+    EVP_CIPHER_CTX_free(ctx);
+    return ok || failed(err, "AES-256-GCM");
+}
+
+int kmsenv_crypto_gcm_open(KMSENV_CRYPTO *crypto, const unsigned char key[32], const unsigned char nonce[12],
+                           const void *aad, size_t aadlen, const void *in, size_t n,
+                           const unsigned char tag[16], unsigned char *out, KMSENV_ERROR *err)
+{
+    EVP_CIPHER_CTX *ctx;
+    int len, ready, ok;
+
+    kmsenv_error_clear(err);
+    if (!kmsenv_crypto_ready(crypto, err))
+        return 0;
+    ctx = EVP_CIPHER_CTX_new();
+    ready = ctx != NULL && EVP_DecryptInit_ex2(ctx, crypto->gcm[2], key, nonce, NULL)
+        && EVP_DecryptUpdate(ctx, NULL, &len, aad, (int)aadlen)
+        && EVP_DecryptUpdate(ctx, out, &len, in, (int)n) && (size_t)len == n
+        && EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, 16, (void *)tag);
+    ok = ready && EVP_DecryptFinal_ex(ctx, out + n, &len);
+    EVP_CIPHER_CTX_free(ctx);
+    if (!ok)
+        OPENSSL_cleanse(out, n);
+    return ok || (ready ? 0 : failed(err, "AES-256-GCM"));
+}
