@@ -1,0 +1,321 @@
+#include <string.h>
+#include <openssl/crypto.h>
+#include <openssl/lhash.h>
+#include "core/clock.h"
+#include "core/lock.h"
+#include "core/secret.h"
+#include "dek/cache.h"
+
+#define RETRY_MS        1000      /* between tries to replace a key that is still usable */
+#define WAIT_MS         600000    /* bound of one wait for another thread's load; loads have deadlines of their own */
+
+typedef struct entry_st {
+    unsigned char *bytes;
+    size_t len;
+    uint64_t hash;
+    KMSENV_DEK *dek;              /* NULL: none yet, or refused */
+    uint64_t loaded_ms;
+    uint64_t messages;
+    uint64_t retry_ms;            /* not before this is a usable key replaced again */
+    uint64_t refused_until_ms;
+    KMSENV_ERROR error;           /* of the last load, if it failed */
+    unsigned flights;             /* loads finished, so that waiters know theirs is over */
+    int loading;                  /* somebody loads ... */
+    unsigned generation;          /* ... in this fork generation; a loader of the parent does not exist here */
+    int pins;                     /* threads inside kmsenv_cache_get() with this entry */
+    struct entry_st *newer, *older;
+} ENTRY;
+
+DEFINE_LHASH_OF(ENTRY);
+
+struct kmsenv_cache_st {
+    KMSENV_CACHE_POLICY policy;
+    KMSENV_COUNTERS *counters;
+    KMSENV_LOCK *lock;
+    LHASH_OF(ENTRY) *table;
+    size_t count;
+    ENTRY *newest, *oldest;
+};
+
+typedef enum { USABLE, AGING, SPENT, EMPTY } CONDITION;
+
+static unsigned long entry_hash(const ENTRY *e)
+{
+    return (unsigned long)e->hash;
+}
+
+static int entry_cmp(const ENTRY *a, const ENTRY *b)
+{
+    return a->len != b->len || memcmp(a->bytes, b->bytes, a->len) != 0;
+}
+
+KMSENV_CACHE *kmsenv_cache_new(const KMSENV_CACHE_POLICY *policy, KMSENV_COUNTERS *counters)
+{
+    KMSENV_CACHE *c = OPENSSL_zalloc(sizeof(*c));
+
+    if (c == NULL)
+        return NULL;
+    kmsenv_secret_prepare();
+    c->policy = *policy;
+    c->counters = counters;
+    c->lock = kmsenv_lock_new(KMSENV_LEVEL_CACHE);
+    c->table = lh_ENTRY_new(entry_hash, entry_cmp);
+    if (c->lock == NULL || c->table == NULL) {
+        kmsenv_cache_free(c);
+        return NULL;
+    }
+    return c;
+}
+
+static void entry_free(ENTRY *e)
+{
+    kmsenv_dek_free(e->dek);
+    OPENSSL_free(e->bytes);
+    OPENSSL_free(e);
+}
+
+void kmsenv_cache_free(KMSENV_CACHE *cache)
+{
+    ENTRY *e, *older;
+
+    if (cache == NULL)
+        return;
+    for (e = cache->newest; e != NULL; e = older) {
+        older = e->older;
+        entry_free(e);
+    }
+    lh_ENTRY_free(cache->table);
+    kmsenv_lock_free(cache->lock);
+    OPENSSL_free(cache);
+}
+
+/* --- the list, newest use first ------------------------------------------- */
+
+static void list_remove(KMSENV_CACHE *c, ENTRY *e)
+{
+    *(e->newer != NULL ? &e->newer->older : &c->newest) = e->older;
+    *(e->older != NULL ? &e->older->newer : &c->oldest) = e->newer;
+}
+
+static void list_add_newest(KMSENV_CACHE *c, ENTRY *e)
+{
+    e->newer = NULL;
+    e->older = c->newest;
+    *(e->older != NULL ? &e->older->newer : &c->oldest) = e;
+    c->newest = e;
+}
+
+static void list_add_oldest(KMSENV_CACHE *c, ENTRY *e)
+{
+    e->older = NULL;
+    e->newer = c->oldest;
+    *(e->newer != NULL ? &e->newer->older : &c->newest) = e;
+    c->oldest = e;
+}
+
+/* Makes room for one more. Entries that threads are using stay, even beyond the limit. */
+static void evict(KMSENV_CACHE *c)
+{
+    ENTRY *e = c->oldest, *newer;
+
+    for (; e != NULL && c->count >= c->policy.entries; e = newer) {
+        newer = e->newer;
+        if (e->pins > 0)
+            continue;
+        list_remove(c, e);
+        lh_ENTRY_delete(c->table, e);
+        entry_free(e);
+        c->count--;
+    }
+}
+
+static ENTRY *entry_add(KMSENV_CACHE *c, const KMSENV_CACHE_KEY *key)
+{
+    ENTRY *e = OPENSSL_zalloc(sizeof(*e));
+
+    if (e == NULL || (e->bytes = OPENSSL_memdup(key->bytes, key->len)) == NULL) {
+        OPENSSL_free(e);
+        return NULL;
+    }
+    e->len = key->len;
+    e->hash = key->hash;
+    evict(c);
+    lh_ENTRY_insert(c->table, e);
+    if (lh_ENTRY_error(c->table)) {
+        entry_free(e);
+        return NULL;
+    }
+    /* Until it holds a key it is the first to go: garbage must not push good keys out. */
+    list_add_oldest(c, e);
+    c->count++;
+    return e;
+}
+
+/* --- judging -------------------------------------------------------------- */
+
+/* The coarse clock may lag behind the exact one that stamped the load. */
+static uint64_t age_of(const ENTRY *e, uint64_t now)
+{
+    return now > e->loaded_ms ? now - e->loaded_ms : 0;
+}
+
+static CONDITION condition_of(const KMSENV_CACHE *c, const ENTRY *e, int limited, uint64_t now)
+{
+    uint64_t age = age_of(e, now);
+
+    if (e->dek == NULL)
+        return EMPTY;
+    if (age >= c->policy.max_age_ms)
+        return SPENT;
+    if (limited && (e->messages >= c->policy.max_messages || kmsenv_dek_get_bytes(e->dek) >= c->policy.max_bytes))
+        return SPENT;
+    return age >= c->policy.max_age_ms / 5 * 4 ? AGING : USABLE;
+}
+
+static int within_grace(const KMSENV_CACHE *c, const ENTRY *e, uint64_t now)
+{
+    return e->dek != NULL && c->policy.grace_ms > 0
+        && age_of(e, now) < c->policy.max_age_ms + c->policy.grace_ms;
+}
+
+static int is_loading(const ENTRY *e)
+{
+    return e->loading && e->generation == kmsenv_fork_generation();
+}
+
+static KMSENV_DEK *use(KMSENV_CACHE *c, ENTRY *e)
+{
+    e->messages++;
+    if (c->newest != e) {
+        list_remove(c, e);
+        list_add_newest(c, e);
+    }
+    kmsenv_dek_up_ref(e->dek);
+    return e->dek;
+}
+
+/* --- loading -------------------------------------------------------------- */
+
+static void take_loaded(ENTRY *e, KMSENV_DEK *dek, uint64_t now, KMSENV_DEK **old)
+{
+    *old = e->dek;
+    e->dek = dek;
+    e->loaded_ms = now;
+    e->messages = 0;
+    e->retry_ms = 0;
+    e->refused_until_ms = 0;
+    kmsenv_error_clear(&e->error);
+}
+
+static void take_failure(KMSENV_CACHE *c, ENTRY *e, const KMSENV_ERROR *err, uint64_t now, KMSENV_DEK **old)
+{
+    e->error = *err;
+    e->retry_ms = now + RETRY_MS;
+    if (!kmsenv_reason_is_refusal(err->reason))
+        return;
+    *old = e->dek;
+    e->dek = NULL;
+    e->refused_until_ms = now + c->policy.negative_ms;
+    list_remove(c, e);
+    list_add_oldest(c, e);
+}
+
+/* Loads with the lock released. Called and left with the lock held. *old: a replaced key, to be freed without the lock. */
+static void fly(KMSENV_CACHE *c, ENTRY *e, KMSENV_CACHE_LOAD *load, void *arg, KMSENV_DEK **old)
+{
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    KMSENV_DEK *dek;
+    uint64_t now;
+
+    e->loading = 1;
+    e->generation = kmsenv_fork_generation();
+    kmsenv_lock_release(c->lock);
+    dek = load(arg, &err);
+    now = kmsenv_clock_ms();
+    kmsenv_lock_take(c->lock);
+    e->loading = 0;
+    e->flights++;
+    if (dek != NULL)
+        take_loaded(e, dek, now, old);
+    else
+        take_failure(c, e, &err, now, old);
+    kmsenv_lock_wake(c->lock);
+}
+
+/* After a flight that brought no key: may the old one serve? */
+static KMSENV_DEK *fall_back(KMSENV_CACHE *c, ENTRY *e, int limited, KMSENV_ERROR *err)
+{
+    uint64_t now = kmsenv_clock_ms();
+    CONDITION condition = condition_of(c, e, limited, now);
+
+    if (condition == USABLE || condition == AGING)
+        return use(c, e);
+    if (kmsenv_reason_is_unreachable(e->error.reason) && within_grace(c, e, now)) {
+        kmsenv_count(c->counters, KMSENV_COUNTER_GRACE_USES, 1);
+        return use(c, e);
+    }
+    *err = e->error;
+    return NULL;
+}
+
+/* The whole decision for one caller, with the lock held and the entry pinned. */
+static KMSENV_DEK *get(KMSENV_CACHE *c, ENTRY *e, int limited, KMSENV_CACHE_LOAD *load, void *arg,
+                       KMSENV_DEK **old, KMSENV_ERROR *err)
+{
+    uint64_t now = kmsenv_clock_coarse_ms();
+    CONDITION condition;
+    unsigned flights;
+
+    for (;;) {
+        condition = condition_of(c, e, limited, now);
+        if (condition == USABLE || (condition == AGING && (is_loading(e) || now < e->retry_ms))) {
+            kmsenv_count(c->counters, KMSENV_COUNTER_CACHE_HITS, 1);
+            return use(c, e);
+        }
+        if (now < e->refused_until_ms) {
+            kmsenv_count(c->counters, KMSENV_COUNTER_REFUSALS_CACHED, 1);
+            *err = e->error;
+            return NULL;
+        }
+        if (condition == SPENT && now < e->retry_ms && within_grace(c, e, now))
+            return fall_back(c, e, limited, err);
+        flights = e->flights;
+        if (!is_loading(e)) {
+            kmsenv_count(c->counters, KMSENV_COUNTER_CACHE_MISSES, 1);
+            fly(c, e, load, arg, old);
+            return fall_back(c, e, limited, err);
+        }
+        kmsenv_lock_wait(c->lock, kmsenv_clock_ms() + WAIT_MS);
+        now = kmsenv_clock_ms();
+        if (e->flights != flights && condition_of(c, e, limited, now) >= SPENT
+                && e->error.reason != KMSENV_R_NONE)
+            return fall_back(c, e, limited, err);   /* the flight we waited for failed: its error is ours */
+    }
+}
+
+KMSENV_DEK *kmsenv_cache_get(KMSENV_CACHE *cache, const KMSENV_CACHE_KEY *key,
+                             KMSENV_CACHE_LOAD *load, void *arg, KMSENV_ERROR *err)
+{
+    KMSENV_DEK *dek = NULL, *old = NULL;
+    ENTRY pattern, *e;
+
+    pattern.bytes = (unsigned char *)key->bytes;
+    pattern.len = key->len;
+    pattern.hash = key->hash;
+    kmsenv_lock_take(cache->lock);
+    e = lh_ENTRY_retrieve(cache->table, &pattern);
+    if (e == NULL)
+        e = entry_add(cache, key);
+    if (e == NULL) {
+        kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory to remember a data key");
+    } else {
+        e->pins++;
+        dek = get(cache, e, key->limited, load, arg, &old, err);
+        e->pins--;
+    }
+    if (cache->counters != NULL)
+        atomic_store_explicit(&cache->counters->value[KMSENV_COUNTER_CACHE_ENTRIES], cache->count, memory_order_relaxed);
+    kmsenv_lock_release(cache->lock);
+    kmsenv_dek_free(old);
+    return dek;
+}

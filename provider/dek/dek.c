@@ -1,0 +1,187 @@
+#include <stdatomic.h>
+#include <string.h>
+#include <openssl/crypto.h>
+#include "core/secret.h"
+#include "dek/dek.h"
+
+#define PRKS_MAX 16   /* caller's keys remembered per DEK; further ones are extracted each time */
+
+typedef struct prk_st {
+    unsigned char *caller_key;     /* secret memory */
+    EVP_MAC_CTX *mac;
+    struct prk_st *next;
+} PRK;
+
+struct kmsenv_dek_st {
+    atomic_int refs;
+    KMSENV_CRYPTO *crypto;
+    unsigned char id[KMSENV_DEK_ID_LEN];
+    size_t length;
+    unsigned char *secret;
+    unsigned char *der[2];         /* with and without the wraps */
+    size_t der_len[2];
+    EVP_MAC_CTX *prk;              /* for a caller without a key */
+    PRK *_Atomic other_prks;       /* for callers with one; entries are only ever added */
+    _Atomic uint64_t bytes;
+};
+
+int kmsenv_dek_id_of(KMSENV_CRYPTO *crypto, const unsigned char *secret, size_t length,
+                     unsigned char id[KMSENV_DEK_ID_LEN], KMSENV_ERROR *err)
+{
+    unsigned char mac[32];
+
+    if (!kmsenv_crypto_hmac_sha256(crypto, secret, length, KMSENV_DEK_ID_LABEL, strlen(KMSENV_DEK_ID_LABEL), mac, err))
+        return 0;
+    memcpy(id, mac, KMSENV_DEK_ID_LEN);
+    OPENSSL_cleanse(mac, sizeof(mac));
+    return 1;
+}
+
+/* PRK never leaves secret memory but for HMAC's own state in libcrypto, which cleanses it. */
+static EVP_MAC_CTX *extract(KMSENV_DEK *dek, const unsigned char caller_key[KMSENV_CALLER_KEY_LEN], KMSENV_ERROR *err)
+{
+    unsigned char *prk = kmsenv_secret_zalloc(32);
+    EVP_MAC_CTX *mac = NULL;
+
+    if (prk == NULL)
+        kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no secret memory for a key schedule");
+    else if (kmsenv_crypto_hmac_sha256(dek->crypto, caller_key, KMSENV_CALLER_KEY_LEN, dek->secret, dek->length, prk, err))
+        mac = kmsenv_crypto_new_hmac(dek->crypto, prk, 32, err);
+    kmsenv_secret_free(prk);
+    return mac;
+}
+
+KMSENV_DEK *kmsenv_dek_new(KMSENV_CRYPTO *crypto, const KMSENV_DATA_KEY *key, unsigned char *secret, KMSENV_ERROR *err)
+{
+    static const unsigned char no_key[KMSENV_CALLER_KEY_LEN];
+    unsigned char id[KMSENV_DEK_ID_LEN];
+    KMSENV_DEK *dek = OPENSSL_zalloc(sizeof(*dek));
+
+    if (dek == NULL) {
+        kmsenv_secret_free(secret);
+        kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for a data key");
+        return NULL;
+    }
+    atomic_init(&dek->refs, 1);
+    dek->crypto = crypto;
+    dek->secret = secret;
+    dek->length = key->length;
+    memcpy(dek->id, key->id, sizeof(dek->id));
+    if (!kmsenv_dek_id_of(crypto, secret, key->length, id, err))
+        goto failed;
+    if (CRYPTO_memcmp(id, key->id, sizeof(id)) != 0) {
+        kmsenv_error_set(err, KMSENV_R_DATA_KEY_MISMATCH, "the KMS returned another data key than the one named in the message");
+        goto failed;
+    }
+    if (!kmsenv_data_key_encode(key, 0, &dek->der[0], &dek->der_len[0], err)
+            || !kmsenv_data_key_encode(key, 1, &dek->der[1], &dek->der_len[1], err)
+            || (dek->prk = extract(dek, no_key, err)) == NULL)
+        goto failed;
+    return dek;
+failed:
+    kmsenv_dek_free(dek);
+    return NULL;
+}
+
+int kmsenv_dek_up_ref(KMSENV_DEK *dek)
+{
+    atomic_fetch_add_explicit(&dek->refs, 1, memory_order_relaxed);
+    return 1;
+}
+
+void kmsenv_dek_free(KMSENV_DEK *dek)
+{
+    PRK *p, *next;
+
+    if (dek == NULL || atomic_fetch_sub_explicit(&dek->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    for (p = atomic_load(&dek->other_prks); p != NULL; p = next) {
+        next = p->next;
+        kmsenv_secret_free(p->caller_key);
+        EVP_MAC_CTX_free(p->mac);
+        OPENSSL_free(p);
+    }
+    EVP_MAC_CTX_free(dek->prk);
+    kmsenv_secret_free(dek->secret);
+    OPENSSL_free(dek->der[0]);
+    OPENSSL_free(dek->der[1]);
+    OPENSSL_free(dek);
+}
+
+/* The remembered context of that caller's key; *count says how many were looked at. */
+static const PRK *find_prk(const PRK *p, const unsigned char *caller_key, int *count)
+{
+    for (*count = 0; p != NULL; p = p->next, ++*count)
+        if (CRYPTO_memcmp(p->caller_key, caller_key, KMSENV_CALLER_KEY_LEN) == 0)
+            return p;
+    return NULL;
+}
+
+/* Remembers a copy of mac. Failing to is no error: the next caller extracts again. */
+static void add_prk(KMSENV_DEK *dek, const unsigned char *caller_key, const EVP_MAC_CTX *mac)
+{
+    PRK *p = OPENSSL_zalloc(sizeof(*p));
+
+    if (p == NULL)
+        return;
+    p->caller_key = kmsenv_secret_zalloc(KMSENV_CALLER_KEY_LEN);
+    p->mac = EVP_MAC_CTX_dup(mac);
+    if (p->caller_key == NULL || p->mac == NULL) {
+        kmsenv_secret_free(p->caller_key);
+        EVP_MAC_CTX_free(p->mac);
+        OPENSSL_free(p);
+        return;
+    }
+    memcpy(p->caller_key, caller_key, KMSENV_CALLER_KEY_LEN);
+    p->next = atomic_load(&dek->other_prks);
+    while (!atomic_compare_exchange_weak(&dek->other_prks, &p->next, p))
+        ;
+}
+
+EVP_MAC_CTX *kmsenv_dek_dup_prk(KMSENV_DEK *dek, const unsigned char *caller_key, KMSENV_ERROR *err)
+{
+    static const unsigned char no_key[KMSENV_CALLER_KEY_LEN];
+    const EVP_MAC_CTX *shared = dek->prk;
+    EVP_MAC_CTX *mac;
+    const PRK *p;
+    int count;
+
+    if (caller_key != NULL && CRYPTO_memcmp(caller_key, no_key, sizeof(no_key)) != 0) {
+        p = find_prk(atomic_load_explicit(&dek->other_prks, memory_order_acquire), caller_key, &count);
+        if (p == NULL) {
+            if ((mac = extract(dek, caller_key, err)) != NULL && count < PRKS_MAX)
+                add_prk(dek, caller_key, mac);
+            return mac;
+        }
+        shared = p->mac;
+    }
+    if ((mac = EVP_MAC_CTX_dup(shared)) == NULL)
+        kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for a key schedule");
+    return mac;
+}
+
+const unsigned char *kmsenv_dek_get0_id(const KMSENV_DEK *dek)
+{
+    return dek->id;
+}
+
+size_t kmsenv_dek_get_length(const KMSENV_DEK *dek)
+{
+    return dek->length;
+}
+
+const unsigned char *kmsenv_dek_get0_der(const KMSENV_DEK *dek, int detached, size_t *len)
+{
+    *len = dek->der_len[detached != 0];
+    return dek->der[detached != 0];
+}
+
+void kmsenv_dek_add_bytes(KMSENV_DEK *dek, uint64_t n)
+{
+    atomic_fetch_add_explicit(&dek->bytes, n, memory_order_relaxed);
+}
+
+uint64_t kmsenv_dek_get_bytes(const KMSENV_DEK *dek)
+{
+    return atomic_load_explicit(&dek->bytes, memory_order_relaxed);
+}

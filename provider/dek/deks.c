@@ -1,0 +1,148 @@
+#include <string.h>
+#include <openssl/crypto.h>
+#include "dek/deks_local.h"
+#include "dek/keyring.h"
+
+const KMSENV_SETTING kmsenv_deks_settings[] = {
+    { "dek-max-age", KMSENV_SECONDS, "300", 1, 31536000, NULL,
+      "Age at which a data key is replaced (encryption) or asked of the KMS again (decryption)." },
+    { "dek-max-messages", KMSENV_NUMBER, "1048576", 1, 1099511627776, NULL,
+      "Messages after which a data key for encryption is replaced." },
+    { "dek-max-bytes", KMSENV_SIZE, "1T", 1, UINT64_MAX / 2, "bytes, or a number with K, M, G or T",
+      "Plaintext bytes after which a data key for encryption is replaced." },
+    { "dek-reuse", KMSENV_BOOLEAN, "yes", 0, 0, NULL,
+      "`no` makes one data key, and so one KMS call, for every message." },
+    { "kms-grace", KMSENV_SECONDS, "0", 0, 31536000, NULL,
+      "How long beyond dek-max-age a data key stays usable while the KMS is unreachable. A KMS that answers and refuses ends its use at once." },
+    { "cache-entries", KMSENV_NUMBER, "1024", 1, 1000000, NULL,
+      "Data keys kept in memory." },
+    { "negative-cache", KMSENV_SECONDS, "5", 0, 3600, NULL,
+      "How long a refusal of the KMS is remembered instead of asking again." },
+    { "min-wraps", KMSENV_NUMBER, NULL, 1, 16, NULL,
+      "How many profiles must have wrapped a new data key for it to be used; unset: all of them." },
+    { "wraps", KMSENV_CHOICE, "inline", 0, 0, "inline|detached",
+      "Whether a message carries the wrapped data key, or only its id with the wraps in the keyring." },
+    { "keyring", KMSENV_PATHS, NULL, 0, 0, NULL,
+      "Directories of wrapped data keys, `<hex id>.pem`; new ones are written to the first." },
+    { NULL, KMSENV_TEXT, NULL, 0, 0, NULL, NULL }
+};
+
+KMSENV_DEKS *kmsenv_deks_new(const KMSENV_SECTION *section, KMSENV_KMS **profile, size_t count,
+                             const KMSENV_SERVICES *services, KMSENV_ERROR *err)
+{
+    KMSENV_CACHE_POLICY policy = {
+        .entries = (size_t)kmsenv_section_number(section, "cache-entries"),
+        .max_age_ms = kmsenv_section_number(section, "dek-max-age") * 1000,
+        .grace_ms = kmsenv_section_number(section, "kms-grace") * 1000,
+        .negative_ms = kmsenv_section_number(section, "negative-cache") * 1000,
+        .max_messages = kmsenv_section_number(section, "dek-max-messages"),
+        .max_bytes = kmsenv_section_number(section, "dek-max-bytes")
+    };
+    KMSENV_DEKS *d = OPENSSL_zalloc(sizeof(*d));
+    size_t i;
+
+    if (d != NULL) {
+        d->section = section;
+        d->services = *services;
+        d->keyring = kmsenv_section_text(section, "keyring");
+        d->reuse = kmsenv_section_boolean(section, "dek-reuse");
+        d->min_wraps = (size_t)kmsenv_section_number(section, "min-wraps");
+        d->count = count;
+        memcpy(d->profile, profile, count * sizeof(profile[0]));
+        d->cache = kmsenv_cache_new(&policy, services->counters);
+        d->defaults = kmsenv_request_new(d);
+    } else {
+        for (i = 0; i < count; i++)
+            kmsenv_kms_free(profile[i]);
+    }
+    if (d == NULL || d->cache == NULL || d->defaults == NULL
+            || !kmsenv_request_set_wraps(d->defaults, kmsenv_section_text(section, "wraps"), err)) {
+        kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for the data keys");
+        kmsenv_deks_free(d);
+        return NULL;
+    }
+    return d;
+}
+
+void kmsenv_deks_free(KMSENV_DEKS *deks)
+{
+    size_t i;
+
+    if (deks == NULL)
+        return;
+    kmsenv_cache_free(deks->cache);
+    kmsenv_request_free(deks->defaults);
+    for (i = 0; i < deks->count; i++)
+        kmsenv_kms_free(deks->profile[i]);
+    OPENSSL_free(deks);
+}
+
+const KMSENV_CONTEXT *kmsenv_request_context_for(const KMSENV_REQUEST *request, size_t i)
+{
+    return request->has_context ? &request->context
+        : kmsenv_kms_context(request->deks->profile[request->profile[i]]);
+}
+
+/* Must every wrap that names a context name at least what the reader asks for? */
+static int check_context(const KMSENV_REQUEST *request, const unsigned char *der, size_t len, KMSENV_ERROR *err)
+{
+    KMSENV_DATA_KEY *key, *stored;
+    size_t i;
+    int ok = 1;
+
+    if (request == NULL || !request->has_context || request->context.count == 0)
+        return 1;
+    if ((key = kmsenv_data_key_parse(der, len, err)) == NULL)
+        return 0;
+    if (key->wraps == 0) {
+        stored = kmsenv_keyring_load(request->deks->keyring, key->id, err);
+        kmsenv_data_key_free(key);
+        if ((key = stored) == NULL)
+            return 0;
+    }
+    for (i = 0; i < key->wraps && ok; i++)
+        ok = kmsenv_context_contains(&key->wrap[i].context, &request->context);
+    kmsenv_data_key_free(key);
+    return ok || kmsenv_error_set(err, KMSENV_R_CONTEXT_MISMATCH,
+                                  "the message was encrypted under another encryption context than the one asked for");
+}
+
+KMSENV_DEK *kmsenv_deks_get_to_decrypt(KMSENV_DEKS *deks, const KMSENV_REQUEST *request,
+                                       const unsigned char *der, size_t len, KMSENV_ERROR *err)
+{
+    KMSENV_UNWRAP unwrap = { deks, der, len };
+    KMSENV_CACHE_KEY key = { der, len, 0, 0 };
+
+    if (!check_context(request, der, len, err))
+        return NULL;
+    /* The whole DataKey names the entry: a cached key is no reason to accept altered wraps. Part of its id is the hash. */
+    memcpy(&key.hash, der + (len > 24 ? 8 : 0), len > 24 ? sizeof(key.hash) : 0);
+    return kmsenv_cache_get(deks->cache, &key, kmsenv_dek_unwrap, &unwrap, err);
+}
+
+KMSENV_DEK *kmsenv_deks_get_to_encrypt(KMSENV_DEKS *deks, KMSENV_REQUEST *request, size_t least, KMSENV_ERROR *err)
+{
+    KMSENV_CACHE_KEY key = { request->name, request->name_len, request->hash, 1 };
+    KMSENV_DEK *dek;
+
+    if (request->data_key != NULL) {
+        dek = kmsenv_deks_get_to_decrypt(deks, NULL, request->data_key, request->data_key_len, err);
+        if (dek != NULL && kmsenv_dek_get_length(dek) < least) {
+            kmsenv_error_set(err, KMSENV_R_DATA_KEY_UNSUITABLE, "the data key has %zu bytes; this cipher needs %zu or more",
+                             kmsenv_dek_get_length(dek), least);
+            kmsenv_dek_free(dek);
+            return NULL;
+        }
+        return dek;
+    }
+    if (request->count == 0) {
+        kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID,
+                         "no KMS is configured: set 'kms' in openssl.cnf (or KMSENV_KMS in the environment)");
+        return NULL;
+    }
+    if (!deks->reuse) {
+        kmsenv_count(deks->services.counters, KMSENV_COUNTER_CACHE_MISSES, 1);
+        return kmsenv_dek_make(request, err);
+    }
+    return kmsenv_cache_get(deks->cache, &key, kmsenv_dek_make, request, err);
+}

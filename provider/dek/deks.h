@@ -1,0 +1,53 @@
+/*
+ * The data keys of one provider context: where the message gets a DEK to encrypt under, and
+ * the DEK of a message to decrypt. Policy, cache and KMS profiles are in here.
+ */
+#ifndef KMSENV_DEK_DEKS_H
+# define KMSENV_DEK_DEKS_H
+# include "core/counters.h"
+# include "core/crypto.h"
+# include "core/settings.h"
+# include "dek/dek.h"
+
+typedef struct kmsenv_deks_st KMSENV_DEKS;
+
+/* The settings that this room reads, for the provider's table: dek-max-age and so on. */
+extern const KMSENV_SETTING kmsenv_deks_settings[];
+
+/*
+ * section: the provider's own, borrowed for the life of the object. profile[0..count) are
+ * taken over, also on failure. services are borrowed.
+ */
+KMSENV_DEKS *kmsenv_deks_new(const KMSENV_SECTION *section, KMSENV_KMS **profile, size_t count,
+                             const KMSENV_SERVICES *services, KMSENV_ERROR *err);
+void kmsenv_deks_free(KMSENV_DEKS *deks);
+
+/* What a message asks for. */
+typedef struct kmsenv_request_st KMSENV_REQUEST;
+KMSENV_REQUEST *kmsenv_request_new(KMSENV_DEKS *deks);
+void kmsenv_request_free(KMSENV_REQUEST *request);
+KMSENV_REQUEST *kmsenv_request_dup(const KMSENV_REQUEST *request);
+/* Profiles by name, comma separated; the first generates, the others wrap. */
+int kmsenv_request_set_profiles(KMSENV_REQUEST *request, const char *names, KMSENV_ERROR *err);
+/* Encryption: bound to every wrap instead of the profiles' own. Decryption: each pair must be in the wrap. */
+int kmsenv_request_set_context(KMSENV_REQUEST *request, const char *text, KMSENV_ERROR *err);
+/* "inline" or "detached": is the DataKey of a new message written with its wraps, or into the keyring? */
+int kmsenv_request_set_wraps(KMSENV_REQUEST *request, const char *text, KMSENV_ERROR *err);
+int kmsenv_request_is_detached(const KMSENV_REQUEST *request);
+/* A given DEK instead of a new one: DER DataKey or a key reference (kmsenv_reference_parse). Empty bytes: none. */
+int kmsenv_request_set_data_key(KMSENV_REQUEST *request, const unsigned char *bytes, size_t len, KMSENV_ERROR *err);
+int kmsenv_request_has_data_key(const KMSENV_REQUEST *request);
+
+/* The DEK for a new message, at least `least` bytes long: a new reference. May call the KMS. */
+KMSENV_DEK *kmsenv_deks_get_to_encrypt(KMSENV_DEKS *deks, KMSENV_REQUEST *request, size_t least, KMSENV_ERROR *err);
+/* The DEK of a DER DataKey that came with a message: a new reference. May call the KMS. */
+KMSENV_DEK *kmsenv_deks_get_to_decrypt(KMSENV_DEKS *deks, const KMSENV_REQUEST *request,
+                                       const unsigned char *der, size_t len, KMSENV_ERROR *err);
+
+/*
+ * A key reference: "kmsenv:" 0x01 || id (32 bytes), cut to the length of the key it stands for, or
+ * zero-padded where that is longer. Returns 1 if these bytes are one; *idlen = bytes of id in it.
+ */
+int kmsenv_reference_parse(const unsigned char *key, size_t len, const unsigned char **id, size_t *idlen);
+
+#endif

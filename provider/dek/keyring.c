@@ -1,0 +1,171 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include "dek/keyring.h"
+
+#define FILE_MAX (2 * KMSENV_HEADER_MAX)   /* base64 of the largest data key, with room */
+
+/* The n-th directory's file of that id. 0 when there is no n-th directory. */
+static int path_of(const char *dirs, size_t n, const unsigned char *id, char path[PATH_MAX])
+{
+    char hex[2 * KMSENV_DEK_ID_LEN + 1];
+    size_t len;
+
+    for (; n > 0; n--) {
+        if ((dirs = strchr(dirs, ':')) == NULL)
+            return 0;
+        dirs++;
+    }
+    len = strcspn(dirs, ":");
+    kmsenv_dek_id_hex(id, hex);
+    return snprintf(path, PATH_MAX, "%.*s/%s.pem", (int)len, dirs, hex) < PATH_MAX;
+}
+
+static int failed(KMSENV_ERROR *err, const char *what, const char *path, const char *why)
+{
+    return kmsenv_error_set(err, KMSENV_R_KEYRING_FAILED, "keyring: cannot %s %s: %s", what, path, why);
+}
+
+/* *found = 0: there is no such file. Otherwise its bytes, or an error. */
+static char *read_file(const char *path, size_t *len, int *found, KMSENV_ERROR *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    char *data = NULL;
+    struct stat st;
+    ssize_t n;
+
+    *found = fd >= 0 || errno != ENOENT;
+    if (fd < 0) {
+        if (*found)
+            failed(err, "open", path, strerror(errno));
+        return NULL;
+    }
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size < 1 || st.st_size > FILE_MAX) {
+        failed(err, "use", path, "not a regular file of 1 to 131072 bytes");
+    } else if ((data = OPENSSL_malloc((size_t)st.st_size)) == NULL) {
+        kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory to read %s", path);
+    } else {
+        for (*len = 0; *len < (size_t)st.st_size; *len += (size_t)n) {
+            if ((n = read(fd, data + *len, (size_t)st.st_size - *len)) > 0)
+                continue;
+            failed(err, "read", path, n == 0 ? "the file is being changed" : strerror(errno));
+            OPENSSL_free(data);
+            data = NULL;
+            break;
+        }
+    }
+    close(fd);
+    return data;
+}
+
+static KMSENV_DATA_KEY *parse_file(const char *path, const char *text, size_t n, const unsigned char *id, KMSENV_ERROR *err)
+{
+    BIO *bio = BIO_new_mem_buf(text, (int)n);
+    char *name = NULL, *header = NULL;
+    KMSENV_DATA_KEY *key = NULL;
+    unsigned char *der = NULL;
+    long len = 0;
+
+    ERR_set_mark();
+    if (bio == NULL || PEM_read_bio(bio, &name, &header, &der, &len) != 1 || strcmp(name, KMSENV_PEM_DATA_KEY) != 0)
+        failed(err, "use", path, "it does not start with a PEM block " KMSENV_PEM_DATA_KEY);
+    else if ((key = kmsenv_data_key_parse(der, (size_t)len, err)) == NULL)
+        kmsenv_error_prefix(err, "keyring file %s: ", path);
+    ERR_pop_to_mark();
+    if (key != NULL && (memcmp(key->id, id, KMSENV_DEK_ID_LEN) != 0 || key->wraps == 0)) {
+        failed(err, "use", path, key->wraps == 0 ? "its data key has no wraps" : "it holds the data key of another id than its name says");
+        kmsenv_data_key_free(key);
+        key = NULL;
+    }
+    BIO_free(bio);
+    OPENSSL_free(name);
+    OPENSSL_free(header);
+    OPENSSL_free(der);
+    return key;
+}
+
+KMSENV_DATA_KEY *kmsenv_keyring_load(const char *dirs, const unsigned char id[KMSENV_DEK_ID_LEN], KMSENV_ERROR *err)
+{
+    char path[PATH_MAX], hex[2 * KMSENV_DEK_ID_LEN + 1];
+    KMSENV_DATA_KEY *key;
+    size_t i, len;
+    char *text;
+    int found;
+
+    kmsenv_dek_id_hex(id, hex);
+    for (i = 0; dirs != NULL && path_of(dirs, i, id, path); i++) {
+        text = read_file(path, &len, &found, err);
+        if (!found)
+            continue;
+        key = text == NULL ? NULL : parse_file(path, text, len, id, err);
+        OPENSSL_free(text);
+        return key;
+    }
+    if (dirs == NULL)
+        kmsenv_error_set(err, KMSENV_R_DATA_KEY_NOT_FOUND,
+                         "data key %s is needed but not in the message, and no keyring is configured: set 'keyring'", hex);
+    else
+        kmsenv_error_set(err, KMSENV_R_DATA_KEY_NOT_FOUND, "data key %s is not in the keyring (%.200s)", hex, dirs);
+    return NULL;
+}
+
+static int write_pem(int fd, const unsigned char *der, size_t len)
+{
+    FILE *f = fdopen(fd, "w");
+    int ok;
+
+    if (f == NULL) {
+        close(fd);
+        return 0;
+    }
+    ok = PEM_write(f, KMSENV_PEM_DATA_KEY, "", der, (long)len) > 0 && fflush(f) == 0 && fsync(fd) == 0;
+    return fclose(f) == 0 && ok;
+}
+
+static void sync_directory(const char *path)
+{
+    char dir[PATH_MAX];
+    int fd;
+
+    snprintf(dir, sizeof(dir), "%s", path);
+    *strrchr(dir, '/') = '\0';
+    if ((fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+}
+
+int kmsenv_keyring_store(const char *dirs, const unsigned char id[KMSENV_DEK_ID_LEN],
+                         const unsigned char *der, size_t len, KMSENV_ERROR *err)
+{
+    char path[PATH_MAX], temporary[PATH_MAX + 16];
+    int fd, ok;
+
+    if (dirs == NULL || !path_of(dirs, 0, id, path))
+        return kmsenv_error_set(err, KMSENV_R_KEYRING_FAILED, "detached wraps need a keyring: set 'keyring' to a directory");
+    if (access(path, F_OK) == 0)
+        return 1;
+    snprintf(temporary, sizeof(temporary), "%s.XXXXXX", path);
+    if ((fd = mkostemp(temporary, O_CLOEXEC)) < 0)
+        return failed(err, "create a file beside", path, strerror(errno));
+    fchmod(fd, 0644);
+    ERR_set_mark();
+    ok = write_pem(fd, der, len);
+    ERR_pop_to_mark();
+    /* link() and not rename(): a file that another process wrote meanwhile is as good, and stays. */
+    if (!ok || (link(temporary, path) != 0 && errno != EEXIST)) {
+        failed(err, "write", path, strerror(errno));
+        unlink(temporary);
+        return 0;
+    }
+    unlink(temporary);
+    sync_directory(path);
+    return 1;
+}

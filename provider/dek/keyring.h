@@ -1,0 +1,15 @@
+/*
+ * The keyring: directories of wrapped data keys, one PEM file "<hex id>.pem" each, label
+ * KMSENV_PEM_DATA_KEY. Nothing in it is secret. The first directory is the one written to.
+ */
+#ifndef KMSENV_DEK_KEYRING_H
+# define KMSENV_DEK_KEYRING_H
+# include "dek/data_key.h"
+
+/* dirs: the setting `keyring`, directories separated by ':'; NULL = no keyring. Returns the data key of id, or NULL with err. */
+KMSENV_DATA_KEY *kmsenv_keyring_load(const char *dirs, const unsigned char id[KMSENV_DEK_ID_LEN], KMSENV_ERROR *err);
+/* Writes der (a DataKey with its wraps) as a new file, whole or not at all. A file of that id already there is left alone: success. */
+int kmsenv_keyring_store(const char *dirs, const unsigned char id[KMSENV_DEK_ID_LEN],
+                         const unsigned char *der, size_t len, KMSENV_ERROR *err);
+
+#endif

@@ -1,0 +1,90 @@
+/* A new data key: the first profile generates it, the others wrap it. */
+#include <openssl/crypto.h>
+#include "core/secret.h"
+#include "dek/deks_local.h"
+#include "dek/keyring.h"
+
+/* Names the wrap after the profile that made it. */
+static int fill_wrap(KMSENV_WRAP *wrap, const KMSENV_KMS *kms, const KMSENV_CONTEXT *context, KMSENV_ERROR *err)
+{
+    wrap->kms = OPENSSL_strdup(kmsenv_kms_method(kms)->name);
+    if (wrap->kms == NULL || wrap->blob.key_id == NULL || !kmsenv_context_copy(&wrap->context, context))
+        return kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for a wrap");
+    return 1;
+}
+
+static int generate(const KMSENV_REQUEST *r, unsigned char *secret, KMSENV_DATA_KEY *key, KMSENV_ERROR *err)
+{
+    KMSENV_KMS *kms = r->deks->profile[r->profile[0]];
+    const KMSENV_CONTEXT *context = kmsenv_request_context_for(r, 0);
+
+    key->length = KMSENV_NEW_DEK_LEN;
+    if (!kmsenv_kms_generate(kms, context, key->length, secret, &key->wrap[0].blob, err))
+        return 0;
+    key->wraps = 1;
+    return fill_wrap(&key->wrap[0], kms, context, err)
+        && kmsenv_dek_id_of(r->deks->services.crypto, secret, key->length, key->id, err);
+}
+
+/* One further wrap. A profile that fails leaves the list as it was. */
+static int wrap_also(const KMSENV_REQUEST *r, size_t i, const unsigned char *secret, KMSENV_DATA_KEY *key, KMSENV_ERROR *err)
+{
+    KMSENV_KMS *kms = r->deks->profile[r->profile[i]];
+    const KMSENV_CONTEXT *context = kmsenv_request_context_for(r, i);
+    KMSENV_WRAP *wrap = &key->wrap[key->wraps];
+    char hex[2 * KMSENV_DEK_ID_LEN + 1];
+
+    kmsenv_dek_id_hex(key->id, hex);
+    if (!kmsenv_kms_encrypt(kms, context, hex, secret, key->length, &wrap->blob, err)) {
+        kmsenv_blob_reset(&wrap->blob);
+        return 0;
+    }
+    key->wraps++;
+    return fill_wrap(wrap, kms, context, err);
+}
+
+static int wrap_all(const KMSENV_REQUEST *r, unsigned char *secret, KMSENV_DATA_KEY *key, KMSENV_ERROR *err)
+{
+    size_t i, wanted = r->deks->min_wraps;
+    KMSENV_ERROR last = KMSENV_ERROR_INIT;
+
+    if (wanted == 0 || wanted > r->count)
+        wanted = r->count;
+    if (!generate(r, secret, key, err))
+        return 0;
+    for (i = 1; i < r->count; i++)
+        if (!wrap_also(r, i, secret, key, &last) && last.reason == KMSENV_R_OUT_OF_MEMORY)
+            break;
+    if (key->wraps >= wanted && last.reason != KMSENV_R_OUT_OF_MEMORY)
+        return 1;
+    /* The class of the failure stays that of the KMS, so that grace and refusals work as for one profile. */
+    *err = last;
+    return kmsenv_error_prefix(err, "only %zu of the %zu wraps wanted (min-wraps): ", key->wraps, wanted);
+}
+
+KMSENV_DEK *kmsenv_dek_make(void *request, KMSENV_ERROR *err)
+{
+    const KMSENV_REQUEST *r = request;
+    KMSENV_DATA_KEY *key = kmsenv_data_key_new();
+    unsigned char *secret = kmsenv_secret_zalloc(KMSENV_NEW_DEK_LEN);
+    KMSENV_DEK *dek = NULL;
+    const unsigned char *der;
+    size_t len;
+
+    if (key == NULL || secret == NULL) {
+        kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for a data key");
+    } else if (wrap_all(r, secret, key, err)) {
+        dek = kmsenv_dek_new(r->deks->services.crypto, key, secret, err);
+        secret = NULL;
+    }
+    if (dek != NULL && r->detached) {
+        der = kmsenv_dek_get0_der(dek, 0, &len);
+        if (!kmsenv_keyring_store(r->deks->keyring, key->id, der, len, err)) {
+            kmsenv_dek_free(dek);
+            dek = NULL;
+        }
+    }
+    kmsenv_secret_free(secret);
+    kmsenv_data_key_free(key);
+    return dek;
+}

@@ -1,0 +1,102 @@
+/* The data key of a message: each wrap that a configured profile answers for is tried in turn. */
+#include <stdio.h>
+#include "core/secret.h"
+#include "dek/deks_local.h"
+#include "dek/keyring.h"
+
+typedef struct tries_st {
+    size_t made;             /* KMS calls */
+    KMSENV_ERROR err;        /* the one to report if none succeeds */
+} TRIES;
+
+/* A KMS that could not be asked may know the answer later; that outweighs another's refusal. */
+static void note_failure(TRIES *tries, const KMSENV_ERROR *err)
+{
+    if (tries->err.reason == KMSENV_R_NONE
+            || (kmsenv_reason_is_unreachable(err->reason) && !kmsenv_reason_is_unreachable(tries->err.reason)))
+        tries->err = *err;
+}
+
+static KMSENV_DEK *try_one(KMSENV_DEKS *deks, KMSENV_KMS *kms, const KMSENV_DATA_KEY *key, const KMSENV_WRAP *wrap, TRIES *tries)
+{
+    unsigned char *secret = kmsenv_secret_zalloc(KMSENV_DEK_LEN_MAX);
+    char hex[2 * KMSENV_DEK_ID_LEN + 1];
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    size_t len = KMSENV_DEK_LEN_MAX;
+    KMSENV_DEK *dek = NULL;
+
+    tries->made++;
+    kmsenv_dek_id_hex(key->id, hex);
+    if (secret == NULL) {
+        kmsenv_error_set(&err, KMSENV_R_OUT_OF_MEMORY, "no secret memory for a data key");
+    } else if (kmsenv_kms_decrypt(kms, &wrap->context, hex, &wrap->blob, secret, &len, &err)) {
+        if (len != key->length) {
+            kmsenv_error_set(&err, KMSENV_R_DATA_KEY_MISMATCH, "profile %s: the KMS returned %zu bytes for a data key of %zu",
+                             kmsenv_kms_profile(kms), len, key->length);
+        } else {
+            dek = kmsenv_dek_new(deks->services.crypto, key, secret, &err);
+            secret = NULL;
+        }
+    }
+    kmsenv_secret_free(secret);
+    if (dek == NULL)
+        note_failure(tries, &err);
+    return dek;
+}
+
+static void no_profile(const KMSENV_DEKS *deks, const KMSENV_DATA_KEY *key, KMSENV_ERROR *err)
+{
+    char kms[64], id[64];
+
+    if (deks->count == 0)
+        kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID,
+                         "no KMS is configured: set 'kms' in openssl.cnf (or KMSENV_KMS in the environment)");
+    else
+        kmsenv_error_set(err, KMSENV_R_NO_USABLE_WRAP,
+                         "no configured profile answers for this data key, wrapped by %s with key '%s'%s: "
+                         "configure a profile for it, or name the key in the 'decrypt-keys' of one",
+                         kmsenv_shown(key->wrap[0].kms, kms), kmsenv_shown(key->wrap[0].blob.key_id, id),
+                         key->wraps > 1 ? " and by others" : "");
+}
+
+static KMSENV_DEK *try_all(KMSENV_DEKS *deks, const KMSENV_DATA_KEY *key, KMSENV_ERROR *err)
+{
+    TRIES tries = { 0, KMSENV_ERROR_INIT };
+    KMSENV_DEK *dek = NULL;
+    size_t w, p;
+
+    for (w = 0; w < key->wraps && dek == NULL; w++)
+        for (p = 0; p < deks->count && dek == NULL && tries.made < KMSENV_UNWRAP_TRIES_MAX; p++)
+            if (kmsenv_kms_matches(deks->profile[p], key->wrap[w].kms, key->wrap[w].blob.key_id))
+                dek = try_one(deks, deks->profile[p], key, &key->wrap[w], &tries);
+    if (dek != NULL)
+        return dek;
+    if (tries.made == 0)
+        no_profile(deks, key, err);
+    else
+        *err = tries.err;
+    return NULL;
+}
+
+KMSENV_DEK *kmsenv_dek_unwrap(void *unwrap, KMSENV_ERROR *err)
+{
+    const KMSENV_UNWRAP *u = unwrap;
+    KMSENV_DATA_KEY *key = kmsenv_data_key_parse(u->der, u->len, err), *from_keyring;
+    KMSENV_DEK *dek = NULL;
+
+    if (key != NULL && key->wraps == 0) {
+        from_keyring = kmsenv_keyring_load(u->deks->keyring, key->id, err);
+        if (from_keyring != NULL && from_keyring->length != key->length) {
+            kmsenv_error_set(err, KMSENV_R_DATA_KEY_MISMATCH, "the message wants a data key of %zu bytes, the keyring's has %zu",
+                             key->length, from_keyring->length);
+            kmsenv_data_key_free(from_keyring);
+            from_keyring = NULL;
+        }
+        kmsenv_data_key_free(key);
+        key = from_keyring;
+    }
+    if (key != NULL)
+        dek = try_all(u->deks, key, err);
+    kmsenv_data_key_free(key);
+    return dek;
+}
