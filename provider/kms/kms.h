@@ -65,13 +65,16 @@ typedef struct kmsenv_kms_method_st {
     /* A new data key of len bytes (16, 24, 32 or 64), made in the KMS. NULL: the service has none; RAND and encrypt are used. */
     int (*generate)(void *kms, KMSENV_CALL *call, size_t len, unsigned char *dek, KMSENV_BLOB *out);
     int (*encrypt)(void *kms, KMSENV_CALL *call, const unsigned char *in, size_t inlen, KMSENV_BLOB *out);
-    /* *outlen: room on entry, length on return. */
+    /* *outlen: room on entry, length on return. A service that says it used another CMK than in->key_id: WRAP_REJECTED. */
     int (*decrypt)(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, unsigned char *out, size_t *outlen);
     /* Under the newest version of this profile's CMK, without the plaintext leaving the KMS. NULL: decrypt + encrypt. */
     int (*reencrypt)(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, KMSENV_BLOB *out);
     /* Is the CMK there and usable? On success *state gets a word such as "Enabled". */
     int (*describe)(void *kms, KMSENV_CALL *call, char *state, size_t room);
 } KMSENV_KMS_METHOD;
+
+/* What every profile may contain, whatever its KMS: read by kms.c, and by the rooms above (kms, context). */
+extern const KMSENV_SETTING kmsenv_profile_settings[];
 
 /* registry.c */
 const KMSENV_KMS_METHOD *kmsenv_kms_method_find(const char *name);
@@ -85,6 +88,8 @@ KMSENV_KMS *kmsenv_kms_new(const char *profile, const KMSENV_KMS_METHOD *method,
 void kmsenv_kms_free(KMSENV_KMS *kms);
 const char *kmsenv_kms_profile(const KMSENV_KMS *kms);
 const KMSENV_KMS_METHOD *kmsenv_kms_method(const KMSENV_KMS *kms);
+/* The profile's own encryption context (setting `context`), maybe empty. Borrowed. */
+const KMSENV_CONTEXT *kmsenv_kms_context(const KMSENV_KMS *kms);
 /* Does this profile answer for a wrap of that kind and key id (its own key-id, or one of `decrypt-keys`)? */
 int kmsenv_kms_matches(KMSENV_KMS *kms, const char *kind, const char *key_id);
 

@@ -1,0 +1,289 @@
+#include <limits.h>
+#include <string.h>
+#include <openssl/crypto.h>
+#include "core/secret.h"
+#include "envelope/message_local.h"
+#include "envelope/schedule.h"
+
+/* --- life ----------------------------------------------------------------- */
+
+KMSENV_MESSAGE *kmsenv_message_new(KMSENV_DEKS *deks, KMSENV_CRYPTO *crypto, KMSENV_COUNTERS *counters,
+                                   size_t keylen, size_t block_size, unsigned segment_bits)
+{
+    KMSENV_MESSAGE *m = OPENSSL_zalloc(sizeof(*m));
+
+    if (m == NULL)
+        return NULL;
+    m->deks = deks;
+    m->crypto = crypto;
+    m->counters = counters;
+    m->keylen = keylen;
+    m->block_size = block_size;
+    m->segment_bits = segment_bits;
+    m->state = KMSENV_BROKEN;
+    kmsenv_buffer_init(&m->aad, KMSENV_AAD_MAX, 0);
+    kmsenv_buffer_init(&m->header_der, KMSENV_HEADER_MAX, 0);
+    kmsenv_queue_init(&m->queue);
+    m->secrets = kmsenv_secret_zalloc(sizeof(*m->secrets));
+    m->request = kmsenv_request_new(deks);
+    m->gcm = EVP_CIPHER_CTX_new();
+    if (m->secrets == NULL || m->request == NULL || m->gcm == NULL) {
+        kmsenv_message_free(m);
+        return NULL;
+    }
+    return m;
+}
+
+static void drop_dek(KMSENV_MESSAGE *m)
+{
+    kmsenv_dek_free(m->dek);
+    m->dek = NULL;
+    EVP_MAC_CTX_free(m->prk);
+    m->prk = NULL;
+}
+
+void kmsenv_message_free(KMSENV_MESSAGE *m)
+{
+    if (m == NULL)
+        return;
+    drop_dek(m);
+    EVP_CIPHER_CTX_free(m->gcm);
+    kmsenv_secret_free(m->secrets);
+    kmsenv_request_free(m->request);
+    kmsenv_buffer_reset(&m->aad);
+    kmsenv_buffer_reset(&m->header_der);
+    kmsenv_queue_free(&m->queue);
+    OPENSSL_clear_free(m->bounce, KMSENV_CHUNK);
+    OPENSSL_free(m);
+}
+
+KMSENV_MESSAGE *kmsenv_message_dup(const KMSENV_MESSAGE *m, KMSENV_ERROR *err)
+{
+    KMSENV_MESSAGE *copy;
+
+    if (m->state == KMSENV_IN_BODY) {
+        kmsenv_error_set(err, KMSENV_R_WRONG_STATE, "a context cannot be copied after its output has started");
+        return NULL;
+    }
+    copy = kmsenv_message_new(m->deks, m->crypto, m->counters, m->keylen, m->block_size, m->segment_bits);
+    if (copy != NULL) {
+        kmsenv_request_free(copy->request);
+        copy->request = kmsenv_request_dup(m->request);
+        copy->state = m->state;
+        copy->sealing = m->sealing;
+        copy->key_is_reference = m->key_is_reference;
+        *copy->secrets = *m->secrets;
+        copy->header_total = m->header_total;
+    }
+    if (copy == NULL || copy->request == NULL
+            || !kmsenv_buffer_add(&copy->aad, m->aad.data, m->aad.length)
+            || !kmsenv_buffer_add(&copy->header_der, m->header_der.data, m->header_der.length)) {
+        kmsenv_message_free(copy);
+        kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory to copy a context");
+        return NULL;
+    }
+    return copy;
+}
+
+/* --- before data ---------------------------------------------------------- */
+
+static int set_caller_key(KMSENV_MESSAGE *m, const unsigned char *key, KMSENV_ERROR *err)
+{
+    const unsigned char *id;
+    size_t idlen;
+    int is_reference = kmsenv_reference_parse(key, KMSENV_CALLER_KEY_LEN, &id, &idlen);
+
+    if (is_reference || m->key_is_reference) {
+        if (!kmsenv_request_set_data_key(m->request, key, is_reference ? KMSENV_CALLER_KEY_LEN : 0, err))
+            return 0;
+    }
+    m->key_is_reference = is_reference;
+    if (CRYPTO_memcmp(m->secrets->caller_key, key, KMSENV_CALLER_KEY_LEN) != 0) {
+        memcpy(m->secrets->caller_key, key, KMSENV_CALLER_KEY_LEN);
+        EVP_MAC_CTX_free(m->prk);
+        m->prk = NULL;
+    }
+    return 1;
+}
+
+int kmsenv_message_init(KMSENV_MESSAGE *m, int sealing, const unsigned char *caller_key, KMSENV_ERROR *err)
+{
+    m->state = KMSENV_BROKEN;
+    m->sealing = sealing;
+    m->aad.length = 0;
+    m->header_der.length = 0;
+    kmsenv_queue_clear(&m->queue);
+    m->left = m->index = m->bytes = m->extra = m->updates = 0;
+    m->held_len = m->header_total = 0;
+    m->last_seen = 0;
+    if (caller_key != NULL && !set_caller_key(m, caller_key, err))
+        return 0;
+    m->state = KMSENV_UNSTARTED;
+    return 1;
+}
+
+KMSENV_REQUEST *kmsenv_message_get0_request(KMSENV_MESSAGE *m)
+{
+    return m->request;
+}
+
+int kmsenv_message_is_unstarted(const KMSENV_MESSAGE *m)
+{
+    return m->state == KMSENV_UNSTARTED;
+}
+
+int kmsenv_message_set_segment_bits(KMSENV_MESSAGE *m, uint64_t bits, KMSENV_ERROR *err)
+{
+    if (bits < KMSENV_SEGMENT_BITS_MIN || bits > KMSENV_SEGMENT_BITS_MAX)
+        return kmsenv_error_set(err, KMSENV_R_PARAMETER_INVALID, "segment size is not 2^12 to 2^35 bytes: segment-bits accepts 12 to 35");
+    m->segment_bits = (unsigned)bits;
+    return 1;
+}
+
+int kmsenv_message_aad(KMSENV_MESSAGE *m, const unsigned char *aad, size_t len, KMSENV_ERROR *err)
+{
+    if (m->state != KMSENV_UNSTARTED)
+        return kmsenv_error_set(err, KMSENV_R_WRONG_STATE, "additional authenticated data must come after init and before the data");
+    if (len > KMSENV_AAD_MAX - m->aad.length)
+        return kmsenv_error_set(err, KMSENV_R_INPUT_TOO_LARGE, "more than %d bytes of additional authenticated data", KMSENV_AAD_MAX);
+    return kmsenv_buffer_add(&m->aad, aad, len)
+        || kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for additional authenticated data");
+}
+
+/* --- what sealing and opening share ---------------------------------------- */
+
+int kmsenv_message_derive(KMSENV_MESSAGE *m, unsigned char commitment[KMSENV_COMMITMENT_LEN], KMSENV_ERROR *err)
+{
+    const unsigned char *key = m->key_is_reference ? NULL : m->secrets->caller_key;
+
+    if (m->prk == NULL && (m->prk = kmsenv_dek_dup_prk(m->dek, key, err)) == NULL)
+        return 0;
+    return kmsenv_schedule_derive(m->prk, &m->header, m->secrets->cek, commitment, err);
+}
+
+static int inner_failure(KMSENV_ERROR *err)
+{
+    return kmsenv_error_set(err, KMSENV_R_CRYPTO_FAILED, "AES-GCM failed in the inner provider");
+}
+
+int kmsenv_message_start_segment(KMSENV_MESSAGE *m, int first, KMSENV_ERROR *err)
+{
+    unsigned char nonce[KMSENV_NONCE_LEN] = { 0 };
+    const EVP_CIPHER *cipher = NULL;
+
+    if (m->index > UINT32_MAX)
+        return kmsenv_error_set(err, KMSENV_R_INPUT_TOO_LARGE, "a message has at most 2^32 segments: use larger ones (segment-bits)");
+    nonce[8] = (unsigned char)(m->index >> 24);
+    nonce[9] = (unsigned char)(m->index >> 16);
+    nonce[10] = (unsigned char)(m->index >> 8);
+    nonce[11] = (unsigned char)m->index;
+    if (first && m->gcm_keylen != m->header.keylen) {
+        cipher = kmsenv_crypto_get0_gcm(m->crypto, m->header.keylen);
+        m->gcm_keylen = m->header.keylen;
+    }
+    m->left = (uint64_t)1 << m->header.segment_bits;
+    return EVP_CipherInit_ex2(m->gcm, cipher, first ? m->secrets->cek : NULL, nonce, m->sealing, NULL)
+        || inner_failure(err);
+}
+
+int kmsenv_message_start_body(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
+{
+    int len, ok;
+
+    ok = kmsenv_message_start_segment(m, 1, err);
+    OPENSSL_cleanse(m->secrets->cek, sizeof(m->secrets->cek));
+    if (!ok)
+        return 0;
+    if (!EVP_CipherUpdate(m->gcm, NULL, &len, m->header.parameters, KMSENV_PARAMETERS_LEN)
+            || (m->aad.length > 0 && !EVP_CipherUpdate(m->gcm, NULL, &len, m->aad.data, (int)m->aad.length)))
+        return inner_failure(err);
+    m->state = KMSENV_IN_BODY;
+    return 1;
+}
+
+int kmsenv_message_crypt(KMSENV_MESSAGE *m, unsigned char *out, const unsigned char *in, size_t n, KMSENV_ERROR *err)
+{
+    size_t piece;
+
+    for (; n > 0; n -= piece, in += piece, out += piece) {
+        piece = n > KMSENV_PIECE_MAX ? KMSENV_PIECE_MAX : n;
+        /* Not EVP_CipherUpdate(): this is the thinnest way in, and the bulk of the work passes here. */
+        if (EVP_Cipher(m->gcm, out, in, (unsigned)piece) != (int)piece)
+            return inner_failure(err);
+    }
+    return 1;
+}
+
+/* --- data ----------------------------------------------------------------- */
+
+static int check_buffers(const unsigned char *out, const unsigned char *in, size_t inl, KMSENV_ERROR *err)
+{
+    /* A caller asked for less than a block can pass a negative length, which arrives as a huge one. */
+    if (inl > INT_MAX)
+        return kmsenv_error_set(err, KMSENV_R_INPUT_TOO_LARGE,
+                                "an update of more than 2^31 - 1 bytes (or a negative length: a read smaller than the block size?)");
+    if (inl > 0 && in < out && out < in + inl)
+        return kmsenv_error_set(err, KMSENV_R_PARAMETER_INVALID, "the output buffer begins inside the input buffer");
+    return 1;
+}
+
+static int check_state(const KMSENV_MESSAGE *m, KMSENV_ERROR *err)
+{
+    if (m->state == KMSENV_DONE)
+        return kmsenv_error_set(err, KMSENV_R_WRONG_STATE, "the message is complete: init the context for another one");
+    if (m->state == KMSENV_BROKEN)
+        return kmsenv_error_set(err, KMSENV_R_WRONG_STATE, "the context was not initialised, or an operation on it failed before: init it");
+    return 1;
+}
+
+int kmsenv_message_update(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, size_t outsize,
+                          const unsigned char *in, size_t inl, KMSENV_ERROR *err)
+{
+    int ok;
+
+    *outl = 0;
+    if (!check_state(m, err))
+        return 0;
+    ok = check_buffers(out, in, inl, err)
+        && (m->sealing ? kmsenv_seal_update(m, out, outl, outsize, in, inl, err)
+                       : kmsenv_open_update(m, out, outl, outsize, in, inl, err));
+    if (!ok)
+        m->state = KMSENV_BROKEN;
+    return ok;
+}
+
+int kmsenv_message_final(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, size_t outsize, KMSENV_ERROR *err)
+{
+    int ok;
+
+    *outl = 0;
+    if (!check_state(m, err))
+        return 0;
+    ok = m->sealing ? kmsenv_seal_final(m, out, outl, outsize, err) : kmsenv_open_final(m, err);
+    m->state = ok ? KMSENV_DONE : KMSENV_BROKEN;
+    if (!ok)
+        return 0;
+    kmsenv_count(m->counters, m->sealing ? KMSENV_COUNTER_MESSAGES_SEALED : KMSENV_COUNTER_MESSAGES_OPENED, 1);
+    kmsenv_count(m->counters, m->sealing ? KMSENV_COUNTER_BYTES_SEALED : KMSENV_COUNTER_BYTES_OPENED, m->bytes);
+    if (m->sealing)
+        kmsenv_dek_add_bytes(m->dek, m->bytes);
+    return 1;
+}
+
+/* --- what became known ---------------------------------------------------- */
+
+static int header_is_known(const KMSENV_MESSAGE *m)
+{
+    return (m->state == KMSENV_IN_BODY || m->state == KMSENV_DONE) && m->header_der.length > 0;
+}
+
+const unsigned char *kmsenv_message_get0_header(const KMSENV_MESSAGE *m, size_t *len)
+{
+    *len = m->header_der.length;
+    return header_is_known(m) ? m->header_der.data : NULL;
+}
+
+const unsigned char *kmsenv_message_get0_data_key_id(const KMSENV_MESSAGE *m)
+{
+    return header_is_known(m) ? kmsenv_dek_get0_id(m->dek) : NULL;
+}

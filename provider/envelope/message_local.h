@@ -1,0 +1,78 @@
+/* What the files of this room share about KMSENV_MESSAGE; not for other rooms. */
+#ifndef KMSENV_ENVELOPE_MESSAGE_LOCAL_H
+# define KMSENV_ENVELOPE_MESSAGE_LOCAL_H
+# include "core/buffer.h"
+# include "envelope/header.h"
+# include "envelope/message.h"
+# include "envelope/queue.h"
+
+# define KMSENV_PIECE_MAX  (1u << 30)    /* bytes given to the inner cipher in one call */
+# define KMSENV_CHUNK      16384         /* bytes that pass through a buffer at a time */
+
+typedef enum kmsenv_message_state_en {
+    KMSENV_UNSTARTED,    /* no data yet; nothing asked of the KMS */
+    KMSENV_IN_HEADER,    /* opening: the header is being collected */
+    KMSENV_IN_BODY,
+    KMSENV_DONE,
+    KMSENV_BROKEN        /* an operation failed: only a new init helps */
+} KMSENV_MESSAGE_STATE;
+
+/* In secret memory. */
+typedef struct kmsenv_message_secrets_st {
+    unsigned char caller_key[KMSENV_CALLER_KEY_LEN];
+    unsigned char cek[32];
+} KMSENV_MESSAGE_SECRETS;
+
+struct kmsenv_message_st {
+    KMSENV_DEKS *deks;
+    KMSENV_CRYPTO *crypto;
+    KMSENV_COUNTERS *counters;
+    KMSENV_REQUEST *request;
+    size_t keylen, block_size;
+    unsigned segment_bits;         /* of messages to seal */
+    KMSENV_MESSAGE_STATE state;
+    int sealing;
+    int key_is_reference;          /* caller_key names the DEK and is not mixed in */
+    KMSENV_MESSAGE_SECRETS *secrets;
+    KMSENV_BUFFER aad;
+
+    KMSENV_DEK *dek;
+    EVP_MAC_CTX *prk;              /* for dek and caller_key; NULL = to be made */
+    EVP_CIPHER_CTX *gcm;
+    size_t gcm_keylen;             /* the AES size gcm is set up for, 0 = none yet */
+
+    KMSENV_BUFFER header_der;
+    KMSENV_HEADER header;          /* pointers into header_der */
+    uint64_t left;                 /* data bytes that still fit in the segment */
+    uint64_t index;                /* of the segment */
+    uint64_t bytes;                /* data bytes of the message */
+
+    /* sealing */
+    KMSENV_QUEUE queue;
+    uint64_t extra;                /* bytes of header, flags and tags so far */
+    uint64_t updates;
+
+    /* opening */
+    unsigned char held[KMSENV_TRAILER_LEN];   /* the last bytes so far: flag and tag, if no more come */
+    size_t held_len;
+    size_t header_total;           /* bytes of the header, 0 = not known yet */
+    int last_seen;                 /* the segment flagged LAST was verified */
+    unsigned char *bounce;         /* for opening in place */
+};
+
+/* message.c: derives the CEK of header, checks or sets the commitment, keys gcm, starts segment 0. */
+int kmsenv_message_derive(KMSENV_MESSAGE *m, unsigned char commitment[KMSENV_COMMITMENT_LEN], KMSENV_ERROR *err);
+int kmsenv_message_start_body(KMSENV_MESSAGE *m, KMSENV_ERROR *err);
+/* Starts segment m->index with the nonce that is its number. */
+int kmsenv_message_start_segment(KMSENV_MESSAGE *m, int first, KMSENV_ERROR *err);
+/* n bytes through the inner cipher. */
+int kmsenv_message_crypt(KMSENV_MESSAGE *m, unsigned char *out, const unsigned char *in, size_t n, KMSENV_ERROR *err);
+
+int kmsenv_seal_update(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, size_t outsize,
+                       const unsigned char *in, size_t inl, KMSENV_ERROR *err);
+int kmsenv_seal_final(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, size_t outsize, KMSENV_ERROR *err);
+int kmsenv_open_update(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, size_t outsize,
+                       const unsigned char *in, size_t inl, KMSENV_ERROR *err);
+int kmsenv_open_final(KMSENV_MESSAGE *m, KMSENV_ERROR *err);
+
+#endif

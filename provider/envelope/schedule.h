@@ -1,0 +1,17 @@
+/*
+ * From a DEK to the key of one message (design: key schedule), HKDF-Expand of RFC 5869:
+ *
+ *   OKM = Expand(PRK, "kmsenv message v1" || DER(cipher) || uint8(segmentBits) || salt, 64)
+ *   CEK = OKM[0..keylen), commitment = OKM[32..64)
+ */
+#ifndef KMSENV_ENVELOPE_SCHEDULE_H
+# define KMSENV_ENVELOPE_SCHEDULE_H
+# include <openssl/evp.h>
+# include "core/error.h"
+# include "envelope/header.h"
+
+/* prk: keyed with PRK (kmsenv_dek_dup_prk); can be used again afterwards. cek, commitment: 32 bytes each; the first header->keylen of cek are the key. */
+int kmsenv_schedule_derive(EVP_MAC_CTX *prk, const KMSENV_HEADER *header, unsigned char cek[32],
+                           unsigned char commitment[KMSENV_COMMITMENT_LEN], KMSENV_ERROR *err);
+
+#endif
