@@ -77,6 +77,18 @@ const KMSENV_SETTING *kmsenv_section_find(const KMSENV_SECTION *section, const c
     return NULL;
 }
 
+const KMSENV_SETTING *kmsenv_section_at(const KMSENV_SECTION *section, size_t i)
+{
+    const KMSENV_SETTING *s;
+    size_t t;
+
+    for (t = 0; t < section->tables; t++)
+        for (s = section->table[t]; s->name != NULL; s++)
+            if (i-- == 0)
+                return s;
+    return NULL;
+}
+
 /* --- values --------------------------------------------------------------- */
 
 typedef struct unit_st { const char *suffix; uint64_t factor; } UNIT;

@@ -42,6 +42,8 @@ void kmsenv_section_free(KMSENV_SECTION *section);
 int kmsenv_section_add_table(KMSENV_SECTION *section, const KMSENV_SETTING *table);
 /* The description of a setting; NULL if no table of the section has it. */
 const KMSENV_SETTING *kmsenv_section_find(const KMSENV_SECTION *section, const char *name);
+/* The i-th setting of all the tables together, NULL after the last. */
+const KMSENV_SETTING *kmsenv_section_at(const KMSENV_SECTION *section, size_t i);
 /* Checks and sets. On error names section, setting, value (never of a SECRET) and what is accepted. */
 int kmsenv_section_set(KMSENV_SECTION *section, const char *name, const char *value, KMSENV_ERROR *err);
 int kmsenv_section_is_set(const KMSENV_SECTION *section, const char *name);   /* explicitly, not by default */

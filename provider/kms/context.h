@@ -6,6 +6,7 @@
 #ifndef KMSENV_KMS_CONTEXT_H
 # define KMSENV_KMS_CONTEXT_H
 # include <stddef.h>
+# include "core/buffer.h"
 # include "core/error.h"
 # include "kmsenv/format.h"
 
@@ -26,5 +27,7 @@ int kmsenv_context_parse(KMSENV_CONTEXT *c, const char *text, KMSENV_ERROR *err)
 int kmsenv_context_equal(const KMSENV_CONTEXT *a, const KMSENV_CONTEXT *b);
 /* Is every pair of `part` in `whole`? */
 int kmsenv_context_contains(const KMSENV_CONTEXT *whole, const KMSENV_CONTEXT *part);
+/* Appends the canonical JSON: one object, names sorted by their bytes, no blanks, UTF-8 unescaped. "{}" if empty. */
+int kmsenv_context_json(const KMSENV_CONTEXT *c, KMSENV_BUFFER *out);
 
 #endif

@@ -1,0 +1,143 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "cli/doctor_files.h"
+#include "kms/local_key.h"
+
+#define SUBJECT_MAX 1024
+
+typedef void CHECK(const KMSENV_INSTALLATION *in, const char *subject, const char *value, KMSENV_REPORT *report);
+
+static unsigned mode_of(const struct stat *st)
+{
+    return (unsigned)(st->st_mode & 07777);
+}
+
+void kmsenv_doctor_check_config_file(const KMSENV_INSTALLATION *in, KMSENV_REPORT *report)
+{
+    struct stat st;
+
+    if (stat(in->file, &st) != 0)
+        return;
+    if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+        kmsenv_reportf(report, KMSENV_CHECK_FAILED, "configuration file", "chmod go-w it: who writes it chooses where keys come from",
+                       "%s has mode %04o: others can write it", in->file, mode_of(&st));
+}
+
+static void check_key_file(const KMSENV_INSTALLATION *in, const char *subject, const char *value, KMSENV_REPORT *report)
+{
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    KMSENV_LOCAL_KEY *key = kmsenv_local_key_load(value, &err);
+
+    (void)in;
+    if (key == NULL)
+        kmsenv_report(report, KMSENV_CHECK_FAILED, subject, err.text, kmsenv_doctor_remedy(err.reason));
+    else
+        kmsenv_reportf(report, KMSENV_CHECK_OK, subject, NULL, "%s holds the key %s, version %lu", value,
+                       kmsenv_local_key_id(key), (unsigned long)kmsenv_local_key_newest(key));
+    kmsenv_local_key_free(key);
+}
+
+static void check_directory(const char *subject, const char *path, int written, KMSENV_REPORT *report)
+{
+    struct stat st;
+
+    if (stat(path, &st) != 0)
+        kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "make the directory, or correct the path", "%s: %s", path, strerror(errno));
+    else if (!S_ISDIR(st.st_mode))
+        kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "name a directory", "%s is not a directory", path);
+    else if (access(path, R_OK | X_OK) != 0)
+        kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "give this user access to it", "%s cannot be read: %s", path, strerror(errno));
+    else if ((st.st_mode & S_IWOTH) != 0 && (st.st_mode & S_ISVTX) == 0)
+        kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "chmod o-w it: whoever removes a data key there destroys what is encrypted under it",
+                       "%s has mode %04o: everybody can write it", path, mode_of(&st));
+    else if (written && access(path, W_OK) != 0)
+        kmsenv_reportf(report, KMSENV_CHECK_NOTE, subject, NULL, "%s can be read, not written: new detached data keys cannot be made here", path);
+    else
+        kmsenv_reportf(report, KMSENV_CHECK_OK, subject, NULL, "%s can be read%s", path, written ? " and written" : "");
+}
+
+/* Directories separated by ':'; new data keys go into the first. */
+static void check_directories(const KMSENV_INSTALLATION *in, const char *subject, const char *value, KMSENV_REPORT *report)
+{
+    char *copy = strdup(value), *rest = copy, *path;
+    int first = 1;
+
+    (void)in;
+    while (copy != NULL && (path = strsep(&rest, ":")) != NULL) {
+        check_directory(subject, path, first, report);
+        first = 0;
+    }
+    free(copy);
+}
+
+static void check_log(const KMSENV_INSTALLATION *in, const char *subject, const char *value, KMSENV_REPORT *report)
+{
+    char *dir = strdup(value), *slash = dir == NULL ? NULL : strrchr(dir, '/');
+
+    (void)in;
+    if (slash != NULL) {
+        slash[slash == dir] = '\0';
+        if (access(value, W_OK) == 0 || (errno == ENOENT && access(dir, W_OK | X_OK) == 0))
+            kmsenv_reportf(report, KMSENV_CHECK_OK, subject, NULL, "%s can be written", value);
+        else
+            kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject,
+                           "give this user write access: lines that cannot be written are lost without an error",
+                           "%s cannot be written: %s", value, strerror(errno));
+    }
+    free(dir);
+}
+
+static void check_private(const char *subject, const char *path, const char *what, KMSENV_REPORT *report)
+{
+    struct stat st;
+
+    if (stat(path, &st) != 0 || access(path, R_OK) != 0)
+        kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "correct the path, or give this user access", "%s: %s", path, strerror(errno));
+    else if ((st.st_mode & (S_IRWXG | S_IRWXO)) != 0)
+        kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "chmod 600 it", "%s has mode %04o, but %s", path, mode_of(&st), what);
+    else
+        kmsenv_reportf(report, KMSENV_CHECK_OK, subject, NULL, "%s is private", path);
+}
+
+static void check_secret(const KMSENV_INSTALLATION *in, const char *subject, const char *value, KMSENV_REPORT *report)
+{
+    if (strncmp(value, "file:", 5) == 0)
+        check_private(subject, value + 5, "holds a secret", report);
+    else if (strncmp(value, "env:", 4) != 0)
+        check_private(subject, in->file, "holds a secret; others must not read it, or write env:NAME or file:PATH instead", report);
+    else if (secure_getenv(value + 4) == NULL)
+        kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "set it for the program that uses the provider, and for this command",
+                       "the environment variable %s is not set", value + 4);
+}
+
+static const struct { const char *name; CHECK *check; } by_name[] = {
+    { "key-file", check_key_file },
+    { "keyring", check_directories },
+    { "audit-log", check_log },
+};
+
+void kmsenv_doctor_check_value(const KMSENV_INSTALLATION *in, const KMSENV_SETTING *setting, const char *value,
+                               KMSENV_REPORT *report)
+{
+    char subject[SUBJECT_MAX];
+    size_t i;
+
+    snprintf(subject, sizeof(subject), "setting %s", setting->name);
+    if (setting->type == KMSENV_SECRET) {
+        check_secret(in, subject, value, report);
+        return;
+    }
+    if (value[0] != '/')      /* audit-log = syslog */
+        return;
+    for (i = 0; i < sizeof(by_name) / sizeof(by_name[0]); i++) {
+        if (strcmp(by_name[i].name, setting->name) == 0) {
+            by_name[i].check(in, subject, value, report);
+            return;
+        }
+    }
+    if (setting->type == KMSENV_PATH && access(value, R_OK) != 0)
+        kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "correct the path, or give this user access", "%s: %s", value, strerror(errno));
+}

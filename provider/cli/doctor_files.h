@@ -1,0 +1,13 @@
+/* The files that a configuration leads to: are they there, and who else can read or write them? */
+#ifndef KMSENV_CLI_DOCTOR_FILES_H
+# define KMSENV_CLI_DOCTOR_FILES_H
+# include "cli/doctor.h"
+# include "core/settings.h"
+
+/* The configuration file itself: nobody else may write it. */
+void kmsenv_doctor_check_config_file(const KMSENV_INSTALLATION *in, KMSENV_REPORT *report);
+/* What a setting's value leads to: key file, directories, a secret's file or variable. Nothing to check for most settings. */
+void kmsenv_doctor_check_value(const KMSENV_INSTALLATION *in, const KMSENV_SETTING *setting, const char *value,
+                               KMSENV_REPORT *report);
+
+#endif

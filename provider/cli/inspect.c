@@ -1,0 +1,135 @@
+#include <string.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include "cli/cli.h"
+#include "cli/input.h"
+#include "cli/inspect.h"
+#include "dek/data_key.h"
+#include "envelope/header.h"
+
+enum { JSON = 1 };
+
+/*
+ * What the size of the body says, without a key. Every segment but the last is full; the last
+ * one is empty only in an empty message.
+ */
+static void measure_body(KMSENV_INSPECTED *m, uint64_t bytes)
+{
+    uint64_t segment = ((uint64_t)1 << m->header.segment_bits) + KMSENV_TRAILER_LEN;
+    uint64_t last = bytes % segment == 0 ? segment : bytes % segment;
+
+    m->body_known = 1;
+    m->body_bytes = bytes;
+    if (bytes < KMSENV_TRAILER_LEN) {
+        m->body_fault = "too short for a segment: the message is truncated";
+        return;
+    }
+    m->segments = (bytes + segment - 1) / segment;
+    m->plaintext_bytes = bytes - m->segments * KMSENV_TRAILER_LEN;
+    if (last < KMSENV_TRAILER_LEN || (last == KMSENV_TRAILER_LEN && m->segments > 1))
+        m->body_fault = "its size is not that of whole segments: the message is truncated or damaged";
+}
+
+/* The header, from an input that stands at its first byte. */
+static int read_message(KMSENV_INSPECTED *m, KMSENV_INPUT *in, KMSENV_ERROR *err)
+{
+    size_t total = 0;
+
+    if (kmsenv_input_need(in, 4, err) < 0 || kmsenv_header_length(in->data, in->len, &total, err) < 0)
+        return 0;
+    if (total == 0)
+        return kmsenv_error_set(err, KMSENV_R_NOT_AN_ENVELOPE, "not a kmsenv message: it has %zu bytes", in->len);
+    switch (kmsenv_input_need(in, total, err)) {
+    case 0:
+        if (memmem(in->data, in->len < 32 ? in->len : 32, KMSENV_FORMAT_NAME, strlen(KMSENV_FORMAT_NAME)) == NULL)
+            return kmsenv_error_set(err, KMSENV_R_NOT_AN_ENVELOPE, "not a kmsenv message: the format name \"%s\" is missing",
+                                    KMSENV_FORMAT_NAME);
+        return kmsenv_error_set(err, KMSENV_R_MESSAGE_TRUNCATED,
+                                "truncated: the header has %zu bytes, the input ends after %zu", total, in->len);
+    case 1:
+        break;
+    default:
+        return 0;
+    }
+    if (!kmsenv_header_parse(in->data, total, &m->header, err)
+            || (m->key = kmsenv_data_key_parse(m->header.data_key, m->header.data_key_len, err)) == NULL)
+        return 0;
+    m->header_bytes = total;
+    if (in->size_known && in->size >= total)
+        measure_body(m, in->size - total);
+    return 1;
+}
+
+/* A file of a keyring: PEM around a DataKey. */
+static int read_keyring_file(KMSENV_INSPECTED *m, KMSENV_INPUT *in, KMSENV_ERROR *err)
+{
+    unsigned char *der = NULL;
+    BIO *bio = NULL;
+    long len = 0;
+
+    if (kmsenv_input_need(in, KMSENV_INPUT_MAX, err) < 0)
+        return 0;
+    if ((bio = BIO_new_mem_buf(in->data, (int)in->len)) != NULL
+            && PEM_bytes_read_bio(&der, &len, NULL, KMSENV_PEM_DATA_KEY, bio, NULL, NULL))
+        m->key = kmsenv_data_key_parse(der, (size_t)len, err);
+    else
+        kmsenv_error_set(err, KMSENV_R_NOT_AN_ENVELOPE, "PEM, but not a whole block \"%s\"", KMSENV_PEM_DATA_KEY);
+    OPENSSL_free(der);
+    BIO_free(bio);
+    return m->key != NULL;
+}
+
+static int inspect(const char *path, int json)
+{
+    static const char pem[] = "-----BEGIN ";
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    KMSENV_INSPECTED m = { .name = path };
+    KMSENV_INPUT in;
+    int ok = kmsenv_input_open(&in, path, &err), status = KMSENV_EXIT_OK;
+
+    if (ok && in.len >= 8 && memcmp(in.data, pem, 8) == 0)
+        ok = read_keyring_file(&m, &in, &err);
+    else if (ok)
+        ok = read_message(&m, &in, &err);
+    if (ok) {
+        m.base64 = in.base64;
+        m.salt = in.salted ? in.salt : NULL;
+        (json ? kmsenv_inspect_print_json : kmsenv_inspect_print_text)(&m);
+    } else {
+        kmsenv_error_prefix(&err, "%s: ", strcmp(path, "-") == 0 ? "standard input" : path);
+        status = kmsenv_cli_error(&err);
+    }
+    kmsenv_data_key_free(m.key);
+    kmsenv_input_close(&in);
+    return kmsenv_cli_finish(status);
+}
+
+static int run(int argc, char **argv)
+{
+    const KMSENV_COMMAND *self = &kmsenv_command_inspect;
+    int option, status, json = 0;
+
+    while ((option = kmsenv_cli_option(self, argc, argv, &status)) != -1)
+        json = option == JSON;
+    if (status != -1)
+        return status;
+    if (optind + 1 != argc)
+        return kmsenv_cli_usage(self, "inspect: name one file, or - for standard input");
+    return inspect(argv[optind], json);
+}
+
+static const struct option options[] = {
+    { "json", no_argument, NULL, JSON },
+    { NULL, 0, NULL, 0 }
+};
+
+const KMSENV_COMMAND kmsenv_command_inspect = {
+    .name = "inspect",
+    .synopsis = "[--json] FILE | -",
+    .summary = "Show the header of a message, or a data key of a keyring, without any KMS",
+    .help = "  --json              as JSON, for programs\n"
+            "Reads the header only. Nothing of it is verified: that takes the data key.\n"
+            "Messages in base64 (openssl enc -a) and behind the prefix of -pass are recognised.\n",
+    .options = options,
+    .run = run
+};

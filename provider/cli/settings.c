@@ -1,0 +1,237 @@
+#include <ctype.h>
+#include <string.h>
+#include "cli/cli.h"
+#include "core/settings.h"
+#include "entry/config.h"
+#include "kms/http.h"
+#include "kms/kms.h"
+
+#define ENVIRONMENT_MAX 64
+#define ACCEPTS_MAX     512
+
+enum { MARKDOWN = 1, JSON };
+
+/* How one form of output shows the tables. A group is one table of settings, with where it applies. */
+typedef struct form_st {
+    void (*begin)(void);
+    void (*group)(const char *title, const char *where);
+    void (*setting)(const KMSENV_SETTING *s);
+    void (*end_group)(void);
+    void (*end)(void);
+} FORM;
+
+static const char *environment_name(const KMSENV_SETTING *s, char out[ENVIRONMENT_MAX])
+{
+    size_t i;
+
+    snprintf(out, ENVIRONMENT_MAX, "KMSENV_%s", s->name);
+    for (i = 0; out[i] != '\0'; i++)
+        out[i] = out[i] == '-' ? '_' : (char)toupper((unsigned char)out[i]);
+    return out;
+}
+
+static const char *accepts(const KMSENV_SETTING *s, char out[ACCEPTS_MAX])
+{
+    return kmsenv_setting_accepts(s, out, ACCEPTS_MAX);
+}
+
+/* --- plain text ----------------------------------------------------------- */
+
+static void nothing(void)
+{
+}
+
+static void text_group(const char *title, const char *where)
+{
+    printf("%s (%s)\n", title, where);
+}
+
+static void text_setting(const KMSENV_SETTING *s)
+{
+    char buffer[ACCEPTS_MAX];
+
+    printf("  %-22s %s\n", s->name, s->help);
+    printf("  %-22s accepted: %s", "", accepts(s, buffer));
+    if (s->initial != NULL)
+        printf("; default: %s", s->initial);
+    putchar('\n');
+}
+
+static void text_end_group(void)
+{
+    putchar('\n');
+}
+
+/* --- Markdown ------------------------------------------------------------- */
+
+/* A cell of a table: a bar would end it, even inside of a code span. */
+static void cell(const char *text)
+{
+    for (; *text != '\0'; text++) {
+        if (*text == '|')
+            putchar('\\');
+        putchar(*text);
+    }
+}
+
+static void markdown_begin(void)
+{
+    fputs("# Settings\n"
+          "\n"
+          "Made by `kmsenv settings --markdown` from the tables the provider itself reads; do not edit.\n"
+          "\n"
+          "A setting stands in the provider's section of `openssl.cnf` or in the section of a profile. Each has an\n"
+          "environment variable of the same meaning, which set-user-ID programs ignore. An unknown or malformed setting\n"
+          "is an error that names the section, the setting and what is accepted.\n", stdout);
+}
+
+static void markdown_group(const char *title, const char *where)
+{
+    printf("\n## %s\n\n%s.\n\n| setting | meaning | accepted | default | environment |\n|---|---|---|---|---|\n",
+           title, where);
+}
+
+static void markdown_setting(const KMSENV_SETTING *s)
+{
+    char buffer[ACCEPTS_MAX], name[ENVIRONMENT_MAX];
+
+    printf("| `%s` | ", s->name);
+    cell(s->help);
+    fputs(" | ", stdout);
+    cell(accepts(s, buffer));
+    fputs(" | ", stdout);
+    if (s->initial != NULL && *s->initial != '\0') {
+        putchar('`');
+        cell(s->initial);
+        putchar('`');
+    }
+    printf(" | `%s` |\n", environment_name(s, name));
+}
+
+/* --- JSON ----------------------------------------------------------------- */
+
+/* Commas go between elements: whether one came before, per level. */
+static int json_more[2];
+
+static void json_separate(int level)
+{
+    if (json_more[level]++)
+        putchar(',');
+}
+
+static void json_text(const char *name, const char *text)
+{
+    printf("\"%s\":", name);
+    if (text == NULL)
+        fputs("null", stdout);
+    else
+        kmsenv_cli_print_json(stdout, text, strlen(text));
+}
+
+static void json_begin(void)
+{
+    json_more[0] = 0;
+    putchar('[');
+}
+
+static void json_group(const char *title, const char *where)
+{
+    json_separate(0);
+    json_more[1] = 0;
+    fputs("\n{", stdout);
+    json_text("title", title);
+    putchar(',');
+    json_text("where", where);
+    fputs(",\"settings\":[", stdout);
+}
+
+static void json_setting(const KMSENV_SETTING *s)
+{
+    char buffer[ACCEPTS_MAX], name[ENVIRONMENT_MAX];
+
+    json_separate(1);
+    fputs("\n  {", stdout);
+    json_text("name", s->name);
+    putchar(',');
+    json_text("help", s->help);
+    putchar(',');
+    json_text("accepted", accepts(s, buffer));
+    putchar(',');
+    json_text("default", s->initial);
+    putchar(',');
+    json_text("environment", environment_name(s, name));
+    putchar('}');
+}
+
+static void json_end_group(void)
+{
+    fputs("]}", stdout);
+}
+
+static void json_end(void)
+{
+    fputs("\n]\n", stdout);
+}
+
+/* -------------------------------------------------------------------------- */
+
+static const FORM text_form = { nothing, text_group, text_setting, text_end_group, nothing };
+static const FORM markdown_form = { markdown_begin, markdown_group, markdown_setting, nothing, nothing };
+static const FORM json_form = { json_begin, json_group, json_setting, json_end_group, json_end };
+
+static void show_table(const FORM *form, const char *title, const char *where, const KMSENV_SETTING *s)
+{
+    form->group(title, where);
+    for (; s != NULL && s->name != NULL; s++)
+        form->setting(s);
+    form->end_group();
+}
+
+static void show_all(const FORM *form)
+{
+    const KMSENV_KMS_METHOD *const *m;
+    char where[128];
+
+    form->begin();
+    show_table(form, "Provider", "In the section of the provider", kmsenv_provider_settings);
+    show_table(form, "Every profile", "In the section of a profile, whatever its `kms`", kmsenv_profile_settings);
+    show_table(form, "Profiles over the network", "In the section of a profile whose KMS is reached over HTTP",
+               kmsenv_http_settings);
+    for (m = kmsenv_kms_methods(); *m != NULL; m++) {
+        snprintf(where, sizeof(where), "In the section of a profile with `kms = %s`", (*m)->name);
+        show_table(form, (*m)->title, where, (*m)->settings);
+    }
+    form->end();
+}
+
+static int run(int argc, char **argv)
+{
+    const KMSENV_COMMAND *self = &kmsenv_command_settings;
+    const FORM *form = &text_form;
+    int option, status;
+
+    while ((option = kmsenv_cli_option(self, argc, argv, &status)) != -1)
+        form = option == MARKDOWN ? &markdown_form : &json_form;
+    if (status != -1)
+        return status;
+    if (optind < argc)
+        return kmsenv_cli_usage(self, "settings: '%s' is one argument too many", argv[optind]);
+    show_all(form);
+    return kmsenv_cli_finish(KMSENV_EXIT_OK);
+}
+
+static const struct option options[] = {
+    { "markdown", no_argument, NULL, MARKDOWN },
+    { "json", no_argument, NULL, JSON },
+    { NULL, 0, NULL, 0 }
+};
+
+const KMSENV_COMMAND kmsenv_command_settings = {
+    .name = "settings",
+    .synopsis = "[--markdown | --json]",
+    .summary = "List every setting of openssl.cnf that the provider knows",
+    .help = "  --markdown          as conf/settings.md\n"
+            "  --json              as JSON, for programs\n",
+    .options = options,
+    .run = run
+};

@@ -1,0 +1,101 @@
+#include <string.h>
+#include <sys/stat.h>
+#include <openssl/conf.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include "entry/config.h"
+
+struct kmsenv_config_file_st {
+    CONF *conf;
+    const char *section;       /* of the provider, in conf */
+    int is_public;
+};
+
+/* The section that openssl_conf -> providers -> <provider name> leads to. */
+static const char *find_section(const CONF *conf, const char *provider_name)
+{
+    const char *section = NCONF_get_string(conf, NULL, "openssl_conf");
+
+    if (section != NULL)
+        section = NCONF_get_string(conf, section, "providers");
+    if (section != NULL)
+        section = NCONF_get_string(conf, section, provider_name);
+    return section;
+}
+
+KMSENV_CONFIG_FILE *kmsenv_config_file_open(OSSL_LIB_CTX *libctx, const char *provider_name)
+{
+    KMSENV_CONFIG_FILE *file = OPENSSL_zalloc(sizeof(*file));
+    char *path = CONF_get1_default_config_file();
+    struct stat st;
+
+    ERR_set_mark();
+    if (file != NULL && path != NULL && (file->conf = NCONF_new_ex(libctx, NULL)) != NULL
+            && NCONF_load(file->conf, path, NULL) > 0) {
+        file->section = find_section(file->conf, provider_name);
+        file->is_public = stat(path, &st) != 0 || (st.st_mode & S_IROTH) != 0;
+    }
+    ERR_pop_to_mark();
+    OPENSSL_free(path);
+    if (file != NULL && file->section == NULL) {
+        kmsenv_config_file_free(file);
+        return NULL;
+    }
+    return file;
+}
+
+void kmsenv_config_file_free(KMSENV_CONFIG_FILE *file)
+{
+    if (file == NULL)
+        return;
+    NCONF_free(file->conf);
+    OPENSSL_free(file);
+}
+
+int kmsenv_config_file_is_public(const KMSENV_CONFIG_FILE *file)
+{
+    return file->is_public;
+}
+
+const char *kmsenv_config_file_section(const KMSENV_CONFIG_FILE *file, const char *key)
+{
+    const char *name;
+
+    if (key == NULL)
+        return file->section;
+    ERR_set_mark();
+    name = NCONF_get_string(file->conf, file->section, key);
+    if (name != NULL && NCONF_get_section(file->conf, name) == NULL)
+        name = NULL;
+    ERR_pop_to_mark();
+    return name;
+}
+
+static int in_list(const char *list, const char *name)
+{
+    size_t n = strlen(name);
+    const char *p;
+
+    for (p = list; p != NULL && *p != '\0'; p += strcspn(p, ", "), p += strspn(p, ", "))
+        if (strcspn(p, ", ") == n && memcmp(p, name, n) == 0)
+            return 1;
+    return 0;
+}
+
+int kmsenv_config_file_check(const KMSENV_CONFIG_FILE *file, const char *name, const KMSENV_SECTION *section,
+                             const char *also, KMSENV_ERROR *err)
+{
+    static const char openssl_own[] = "identity,soft_load,module,activate";
+    const STACK_OF(CONF_VALUE) *values = NCONF_get_section(file->conf, name);
+    int i, top = strcmp(name, file->section) == 0;
+    const char *key;
+
+    for (i = 0; i < sk_CONF_VALUE_num(values); i++) {
+        key = sk_CONF_VALUE_value(values, i)->name;
+        if ((top && in_list(openssl_own, key)) || in_list(also, key) || kmsenv_section_find(section, key) != NULL)
+            continue;
+        /* The setter knows how to say it. */
+        return kmsenv_section_set((KMSENV_SECTION *)section, key, "", err);
+    }
+    return 1;
+}

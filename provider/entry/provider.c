@@ -1,0 +1,186 @@
+/*
+ * The entry point. Init copies what it is given and allocates: no fetch, no random numbers, no
+ * file, no network. The configuration is read at the first use (ops/provctx.h).
+ */
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <openssl/core_dispatch.h>
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/params.h>
+#include "core/secret.h"
+#include "entry/algorithms.h"
+#include "entry/runtime.h"
+#include "ops/cipher_envelope.h"
+
+typedef struct provider_st {
+    KMSENV_PROVCTX provctx;        /* first: what operations get is a pointer to it */
+    KMSENV_SOURCE source;
+    _Atomic(KMSENV_INSTANCE *) instance;
+    OSSL_ALGORITHM ciphers[KMSENV_CIPHERS_MAX];
+} PROVIDER;
+
+static OSSL_FUNC_provider_teardown_fn provider_teardown;
+static OSSL_FUNC_provider_gettable_params_fn provider_gettable_params;
+static OSSL_FUNC_provider_get_params_fn provider_get_params;
+static OSSL_FUNC_provider_query_operation_fn provider_query_operation;
+static OSSL_FUNC_provider_get_reason_strings_fn provider_get_reason_strings;
+/* The one symbol of the module that others see (kmsenv.map). */
+__attribute__((visibility("default"))) OSSL_provider_init_fn OSSL_provider_init;
+
+/* --- the runtime ---------------------------------------------------------- */
+
+/* No lock: two threads may both make one, and the second throws its own away. */
+static const KMSENV_RUNTIME *get_runtime(KMSENV_PROVCTX *provctx, KMSENV_ERROR *err)
+{
+    PROVIDER *p = (PROVIDER *)provctx;
+    KMSENV_INSTANCE *in = atomic_load_explicit(&p->instance, memory_order_acquire), *made;
+    const KMSENV_RUNTIME *runtime;
+
+    if (in == NULL) {
+        if ((made = kmsenv_instance_new(&p->source, provctx->crypto, &provctx->counters)) == NULL) {
+            kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for the provider");
+            return NULL;
+        }
+        if (atomic_compare_exchange_strong(&p->instance, &in, made))
+            in = made;
+        else
+            kmsenv_instance_free(made);
+    }
+    runtime = kmsenv_instance_get0_runtime(in);
+    if (runtime->error.reason != KMSENV_R_NONE) {
+        *err = runtime->error;
+        return NULL;
+    }
+    return runtime;
+}
+
+/* --- parameters ----------------------------------------------------------- */
+
+static const char *const counter_name[] = {
+#define COUNTER_NAME(symbol, name, help) name,
+    KMSENV_COUNTERS(COUNTER_NAME)
+#undef COUNTER_NAME
+};
+
+static const OSSL_PARAM *provider_gettable_params(void *provctx)
+{
+    static const OSSL_PARAM gettable[] = {
+        OSSL_PARAM_utf8_ptr(OSSL_PROV_PARAM_NAME, NULL, 0),
+        OSSL_PARAM_utf8_ptr(OSSL_PROV_PARAM_VERSION, NULL, 0),
+        OSSL_PARAM_utf8_ptr(OSSL_PROV_PARAM_BUILDINFO, NULL, 0),
+        OSSL_PARAM_int(OSSL_PROV_PARAM_STATUS, NULL),
+#define COUNTER_PARAM(symbol, name, help) OSSL_PARAM_uint64(name, NULL),
+        KMSENV_COUNTERS(COUNTER_PARAM)
+#undef COUNTER_PARAM
+        OSSL_PARAM_END
+    };
+
+    (void)provctx;
+    return gettable;
+}
+
+static int set_text(OSSL_PARAM params[], const char *name, const char *text)
+{
+    OSSL_PARAM *p = OSSL_PARAM_locate(params, name);
+
+    return p == NULL || OSSL_PARAM_set_utf8_ptr(p, text);
+}
+
+static int provider_get_params(void *vprovider, OSSL_PARAM params[])
+{
+    PROVIDER *provider = vprovider;
+    KMSENV_COUNTERS *counters = &provider->provctx.counters;
+    OSSL_PARAM *p;
+    size_t i;
+
+    if (!set_text(params, OSSL_PROV_PARAM_NAME, "kmsenv: envelope encryption under a KMS")
+            || !set_text(params, OSSL_PROV_PARAM_VERSION, KMSENV_VERSION)
+            || !set_text(params, OSSL_PROV_PARAM_BUILDINFO, KMSENV_VERSION))
+        return 0;
+    if ((p = OSSL_PARAM_locate(params, OSSL_PROV_PARAM_STATUS)) != NULL && !OSSL_PARAM_set_int(p, 1))
+        return 0;
+    atomic_store(&counters->value[KMSENV_COUNTER_UNLOCKED_BYTES], kmsenv_secret_unlocked());
+    for (i = 0; i < KMSENV_COUNTER_COUNT; i++)
+        if ((p = OSSL_PARAM_locate(params, counter_name[i])) != NULL
+                && !OSSL_PARAM_set_uint64(p, atomic_load_explicit(&counters->value[i], memory_order_relaxed)))
+            return 0;
+    return 1;
+}
+
+/* --- what is offered ------------------------------------------------------ */
+
+static const OSSL_ALGORITHM *provider_query_operation(void *vprovider, int operation_id, int *no_store)
+{
+    PROVIDER *p = vprovider;
+
+    *no_store = 0;
+    return operation_id == OSSL_OP_CIPHER ? p->ciphers : NULL;
+}
+
+static const OSSL_ITEM *provider_get_reason_strings(void *vprovider)
+{
+    (void)vprovider;
+    return kmsenv_reason_items();
+}
+
+/* --- life ----------------------------------------------------------------- */
+
+static void provider_teardown(void *vprovider)
+{
+    PROVIDER *p = vprovider;
+
+    if (p == NULL)
+        return;
+    kmsenv_instance_free(atomic_load(&p->instance));
+    kmsenv_crypto_free(p->provctx.crypto);
+    kmsenv_reporter_free(p->provctx.reporter);
+    OPENSSL_free(p);
+}
+
+static const OSSL_DISPATCH provider_functions[] = {
+    { OSSL_FUNC_PROVIDER_TEARDOWN, (void (*)(void))provider_teardown },
+    { OSSL_FUNC_PROVIDER_GETTABLE_PARAMS, (void (*)(void))provider_gettable_params },
+    { OSSL_FUNC_PROVIDER_GET_PARAMS, (void (*)(void))provider_get_params },
+    { OSSL_FUNC_PROVIDER_QUERY_OPERATION, (void (*)(void))provider_query_operation },
+    { OSSL_FUNC_PROVIDER_GET_REASON_STRINGS, (void (*)(void))provider_get_reason_strings },
+    { 0, NULL }
+};
+
+/* What must be known before the configuration is read; a wrong value is reported when it is. */
+static size_t block_size_of(const KMSENV_SOURCE *source)
+{
+    const char *text = kmsenv_config_peek(source, "block-size");
+    size_t n = text == NULL ? 0 : (size_t)strtoul(text, NULL, 10);
+
+    return kmsenv_cipher_envelope_functions(256, n) != NULL ? n : (size_t)atoi(KMSENV_BLOCK_SIZE_DEFAULT);
+}
+
+int OSSL_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
+                       const OSSL_DISPATCH **out, void **vprovider)
+{
+    PROVIDER *p = OPENSSL_zalloc(sizeof(*p));
+    const OSSL_DISPATCH *fn;
+    const char *name;
+
+    if (p == NULL)
+        return 0;
+    kmsenv_secret_prepare();
+    p->source.handle = handle;
+    for (fn = in; fn->function_id != 0; fn++)
+        if (fn->function_id == OSSL_FUNC_CORE_GET_PARAMS)
+            p->source.get_params = OSSL_FUNC_core_get_params(fn);
+    name = kmsenv_config_peek(&p->source, "crypto-provider");
+    p->provctx.block_size = block_size_of(&p->source);
+    p->provctx.runtime = get_runtime;
+    p->provctx.reporter = kmsenv_reporter_new(handle, in);
+    p->provctx.crypto = kmsenv_crypto_new(handle, in, name == NULL ? "default" : name);
+    kmsenv_ciphers_fill(p->ciphers, p->provctx.block_size);
+    if (p->provctx.reporter == NULL || p->provctx.crypto == NULL) {
+        provider_teardown(p);
+        return 0;
+    }
+    *vprovider = p;
+    *out = provider_functions;
+    return 1;
+}

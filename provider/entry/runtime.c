@@ -1,0 +1,69 @@
+#include <openssl/crypto.h>
+#include "entry/runtime.h"
+#include "kms/audit.h"
+
+struct kmsenv_instance_st {
+    KMSENV_RUNTIME runtime;
+    KMSENV_CONFIG *config;
+    KMSENV_SERVICES services;
+};
+
+static int make_deks(KMSENV_INSTANCE *in, KMSENV_ERROR *err)
+{
+    KMSENV_KMS *kms[KMSENV_CONFIG_PROFILES_MAX];
+    const KMSENV_CONFIG *c = in->config;
+    size_t i;
+
+    for (i = 0; i < c->profiles; i++) {
+        kms[i] = kmsenv_kms_new(c->profile[i].name, c->profile[i].method, c->profile[i].section, &in->services, err);
+        if (kms[i] != NULL)
+            continue;
+        while (i-- > 0)
+            kmsenv_kms_free(kms[i]);
+        return 0;
+    }
+    in->runtime.deks = kmsenv_deks_new(c->provider, kms, c->profiles, &in->services, err);
+    return in->runtime.deks != NULL;
+}
+
+static int make(KMSENV_INSTANCE *in, const KMSENV_SOURCE *source, KMSENV_ERROR *err)
+{
+    const char *log;
+
+    in->config = kmsenv_config_load(source, kmsenv_crypto_get0_libctx(in->services.crypto), err);
+    if (in->config == NULL)
+        return 0;
+    in->runtime.segment_bits = (unsigned)kmsenv_section_number(in->config->provider, "segment-bits");
+    log = kmsenv_section_text(in->config->provider, "audit-log");
+    if (log != NULL && (in->services.audit = kmsenv_audit_new(log, err)) == NULL)
+        return 0;
+    return make_deks(in, err);
+}
+
+KMSENV_INSTANCE *kmsenv_instance_new(const KMSENV_SOURCE *source, KMSENV_CRYPTO *crypto, KMSENV_COUNTERS *counters)
+{
+    KMSENV_INSTANCE *in = OPENSSL_zalloc(sizeof(*in));
+
+    if (in == NULL)
+        return NULL;
+    in->services.crypto = crypto;
+    in->services.counters = counters;
+    if (!make(in, source, &in->runtime.error) && in->runtime.error.reason == KMSENV_R_NONE)
+        kmsenv_error_set(&in->runtime.error, KMSENV_R_OUT_OF_MEMORY, "no memory for the configuration");
+    return in;
+}
+
+void kmsenv_instance_free(KMSENV_INSTANCE *instance)
+{
+    if (instance == NULL)
+        return;
+    kmsenv_deks_free(instance->runtime.deks);
+    kmsenv_audit_free(instance->services.audit);
+    kmsenv_config_free(instance->config);
+    OPENSSL_free(instance);
+}
+
+const KMSENV_RUNTIME *kmsenv_instance_get0_runtime(const KMSENV_INSTANCE *instance)
+{
+    return &instance->runtime;
+}

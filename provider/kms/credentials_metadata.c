@@ -1,0 +1,43 @@
+#include <string.h>
+#include <strings.h>
+#include "core/clock.h"
+#include "kms/credentials.h"
+
+#define TIMEOUT_MS 2000     /* the service is on the same host: an answer takes a millisecond, or there is none */
+
+int kmsenv_metadata_endpoint(KMSENV_ENDPOINT *e, const char *text, const char *vendor_host, KMSENV_ERROR *err)
+{
+    if (!kmsenv_endpoint_parse(e, text, 1, "metadata-endpoint", err))
+        return 0;
+    if (strcasecmp(e->host, vendor_host) == 0 || e->loopback)
+        return 1;
+    return kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID, "metadata-endpoint = '%.100s': credentials are asked for there without "
+                            "any protection; accepted: http://%s, or an address of this machine (127.0.0.1, localhost)",
+                            text, vendor_host);
+}
+
+int kmsenv_metadata_get(KMSENV_HTTP *http, const KMSENV_ENDPOINT *e, const char *path, uint64_t deadline_ms,
+                        KMSENV_REPLY *reply, KMSENV_ERROR *err)
+{
+    uint64_t soon = kmsenv_clock_ms() + TIMEOUT_MS;
+    KMSENV_REQUEST request;
+    int sent, result = KMSENV_SOURCE_FAILED;
+
+    kmsenv_request_init(&request, "GET");
+    request.direct = 1;
+    kmsenv_buffer_printf(&request.target, "%s%s", e->path, path);
+    if (kmsenv_request_add_header(&request, "Host", e->authority, err)) {
+        sent = kmsenv_http_send(http, e, &request, soon < deadline_ms ? soon : deadline_ms, reply, err);
+        if (!sent)
+            result = err->reason == KMSENV_R_KMS_UNREACHABLE ? KMSENV_SOURCE_ABSENT : KMSENV_SOURCE_FAILED;
+        else if (reply->status == 200)
+            result = KMSENV_SOURCE_FOUND;
+        else if (reply->status == 404)
+            result = KMSENV_SOURCE_ABSENT;
+        if (sent && result != KMSENV_SOURCE_FOUND)
+            kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "the metadata service at %s answered with HTTP status %d",
+                             e->authority, reply->status);
+    }
+    kmsenv_request_reset(&request);
+    return result;
+}

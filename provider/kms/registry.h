@@ -1,0 +1,9 @@
+/* The back ends there are. Each is defined in the file that is named after it. */
+#ifndef KMSENV_KMS_REGISTRY_H
+# define KMSENV_KMS_REGISTRY_H
+# include "kms/kms.h"
+
+extern const KMSENV_KMS_METHOD kmsenv_kms_local;
+extern const KMSENV_KMS_METHOD kmsenv_kms_tencent;
+
+#endif

@@ -1,0 +1,49 @@
+/* The reader of a KMS's replies. What it accepts is one JSON value; secrets are gone from the text that is left. */
+#include <string.h>
+#include "core/buffer.h"
+#include "kms/json.h"
+#include "kmsenv/reasons.h"
+#include "fuzz.h"
+
+static int contains(const KMSENV_BUFFER *text, const KMSENV_BUFFER *secret)
+{
+    return secret->length >= 6 && text->length >= secret->length
+        && memmem(text->data, text->length, secret->data, secret->length) != NULL;
+}
+
+static void look_around(const KMSENV_JSON *root)
+{
+    const KMSENV_JSON *member = kmsenv_json_get(kmsenv_json_get(root, "Response"), "Error");
+    const char *text = kmsenv_json_text(kmsenv_json_get(member, "Code"));
+    int64_t number;
+
+    if (text != NULL)
+        FUZZ_REQUIRE(strlen(text) < 1 << 20);
+    if (kmsenv_json_number(kmsenv_json_get(root, "status"), &number))
+        FUZZ_REQUIRE(number <= 9007199254740992 && number >= -9007199254740992);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    KMSENV_BUFFER text, plain;
+    KMSENV_JSON_SECRET secret = { "Plaintext", &plain, 0 };
+    KMSENV_JSON *root;
+
+    kmsenv_buffer_init(&text, 1 << 20, 1);
+    kmsenv_buffer_init(&plain, 1 << 20, 1);
+    if (kmsenv_buffer_add(&text, data, size)) {
+        root = kmsenv_json_parse(&text, &secret, 1, &err);
+        FUZZ_REQUIRE((root == NULL) == (err.reason != KMSENV_R_NONE));
+        if (root != NULL)
+            look_around(root);
+        if (root != NULL && secret.found)
+            FUZZ_REQUIRE(kmsenv_json_text(kmsenv_json_get(root, "Plaintext")) == NULL
+                         || strlen(kmsenv_json_text(kmsenv_json_get(root, "Plaintext"))) == 0
+                         || !contains(&text, &plain));
+        kmsenv_json_free(root);
+    }
+    kmsenv_buffer_reset(&text);
+    kmsenv_buffer_reset(&plain);
+    return 0;
+}

@@ -1,0 +1,202 @@
+#!/usr/bin/python3
+"""Checks the stand-in itself: its signature verifier against requests that a vendor's SDK has made
+(test/vectors/tencent), and its replies against the shapes in those vectors. Runs without a network.
+
+Each signed vector must verify as it is and must fail with any one thing about it changed.
+"""
+import copy
+import glob
+import json
+import os
+import sys
+import time
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+VECTORS = os.environ.get("KMSENV_TEST_VECTORS") or os.path.join(os.path.dirname(HERE), "vectors")
+
+import server  # noqa: E402
+from dialects import tencent  # noqa: E402
+from httpd import Request  # noqa: E402
+from keystore import KeyStore  # noqa: E402
+
+SECRET_ID, SECRET = "AKIDself", "TESTself"
+
+
+def vectors(vendor):
+    found = []
+    for path in sorted(glob.glob(os.path.join(VECTORS, vendor, "*.json"))):
+        with open(path, encoding="utf-8") as source:
+            found.append(json.load(source))
+    return found
+
+
+def request_of(exchange):
+    raw = exchange["request"]
+    return Request(raw["method"], raw["target"], [tuple(pair) for pair in raw["headers"]], raw["body_utf8"].encode())
+
+
+def with_header(request, name, value):
+    changed = copy.deepcopy(request)
+    changed.headers = [(key, value if key.lower() == name else old) for key, old in changed.headers]
+    return changed
+
+
+def flip(data, position):
+    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1:]
+
+
+class TencentSignature(unittest.TestCase):
+    def setUp(self):
+        self.cases = [case for case in vectors("tencent") if case["auth"] == "TC3-HMAC-SHA256"]
+        self.assertGreaterEqual(len(self.cases), 30, "vectors are missing in " + VECTORS)
+
+    def check(self, case, request, secret=None, now=None):
+        credentials = case["inputs"]["credentials"]
+        known = {credentials["secret_id"]: secret or credentials["secret_key"]}
+        return tencent.verify(request, known.get, case["time"]["unix"] if now is None else now)
+
+    def refused(self, *arguments, **named):
+        with self.assertRaises(tencent.ApiError) as caught:
+            self.check(*arguments, **named)
+        return caught.exception.code
+
+    def test_vectors_verify(self):
+        for case in self.cases:
+            with self.subTest(case["name"]):
+                request = request_of(case["exchanges"][0])
+                self.assertEqual(self.check(case, request), case["inputs"]["credentials"]["secret_id"])
+
+    def test_any_change_is_refused(self):
+        for case in self.cases:
+            request = request_of(case["exchanges"][0])
+            for position in range(len(request.body)):
+                changed = copy.copy(request)
+                changed.body = flip(request.body, position)
+                self.assertEqual(self.refused(case, changed), "AuthFailure.SignatureFailure", case["name"])
+            authorization = request.header("authorization")
+            for position in range(len(authorization)):
+                self.refused(case, with_header(request, "authorization", flip(authorization.encode(), position).decode()))
+            stamp = int(request.header("x-tc-timestamp"))
+            for name, value in (("host", "other.example"), ("content-type", "text/json"),
+                                ("x-tc-timestamp", str(stamp + 1)), ("x-tc-timestamp", str(stamp - 1))):
+                self.refused(case, with_header(request, name, value))
+            self.assertEqual(self.refused(case, request, secret="FAKEother"), "AuthFailure.SignatureFailure")
+            for method, target in (("PUT", "/"), ("POST", "/?a=b"), ("POST", "/x")):
+                changed = copy.copy(request)
+                changed.method, changed.target = method, target
+                self.refused(case, changed)
+
+    def test_window(self):
+        case = self.cases[0]
+        request, now = request_of(case["exchanges"][0]), case["time"]["unix"]
+        for seconds in (-300, 300):
+            self.check(case, request, now=now + seconds)
+        for seconds in (-301, 301, 86400 * 365):
+            self.assertEqual(self.refused(case, request, now=now + seconds), "AuthFailure.SignatureExpire")
+
+
+class TencentReplies(unittest.TestCase):
+    def setUp(self):
+        self.world = server.World(KeyStore(None))
+        self.world.keys.add_credential(SECRET_ID, SECRET)
+        self.dialect = tencent.Tencent(self.world)
+        self.key = self.world.keys.create()
+
+    def call(self, action, **values):
+        body = json.dumps(values).encode()
+        stamp = int(time.time())
+        headers = {"host": "127.0.0.1:1", "content-type": "application/json"}
+        signed = ["content-type", "host"]
+        signature = tencent.sign(SECRET, "POST", "/", headers, body, stamp, "kms", signed)
+        date = time.strftime("%Y-%m-%d", time.gmtime(stamp))
+        request = Request("POST", "/", [
+            *headers.items(), ("X-TC-Action", action), ("X-TC-Version", "2019-01-18"), ("X-TC-Region", "ap-guangzhou"),
+            ("X-TC-Timestamp", str(stamp)),
+            ("Authorization", "TC3-HMAC-SHA256 Credential=%s/%s/kms/tc3_request, SignedHeaders=%s, Signature=%s"
+             % (SECRET_ID, date, ";".join(signed), signature))], body)
+        reply = self.dialect.handle(request)
+        self.assertEqual(reply.status, 200)
+        return json.loads(reply.body)["Response"]
+
+    def code(self, action, **values):
+        return self.call(action, **values)["Error"]["Code"]
+
+    def test_shapes_are_those_of_the_vectors(self):
+        blob = self.call("GenerateDataKey", KeyId=self.key, KeySpec="AES_256")["CiphertextBlob"]
+        arguments = {
+            "GenerateDataKey": {"KeyId": self.key, "NumberOfBytes": 32}, "DescribeKey": {"KeyId": self.key},
+            "Encrypt": {"KeyId": self.key, "Plaintext": "QUJD"}, "Decrypt": {"CiphertextBlob": blob},
+            "ReEncrypt": {"CiphertextBlob": blob}, "GetServiceStatus": {}}
+        seen = set()
+        for case in vectors("tencent"):
+            shape = json.loads(case["exchanges"][0]["response"]["body_utf8"])["Response"] \
+                if case["operation"] in arguments else {"Error": None}
+            if "Error" in shape:
+                continue
+            seen.add(case["operation"])
+            mine = self.call(case["operation"], **arguments[case["operation"]])
+            self.assertLessEqual(set(shape), set(mine), case["name"])
+            for name in set(shape) & set(mine):
+                self.assertIs(type(shape[name]), type(mine[name]), case["name"] + " " + name)
+        self.assertEqual(seen, set(arguments))
+
+    def test_wraps_for_real(self):
+        context = '{"a":"1"}'
+        made = self.call("GenerateDataKey", KeyId=self.key, NumberOfBytes=64, EncryptionContext=context)
+        blob = made["CiphertextBlob"]
+        self.assertEqual(len(blob.split("-k-")), 3)
+        opened = self.call("Decrypt", CiphertextBlob=blob, EncryptionContext=context)
+        self.assertEqual((opened["Plaintext"], opened["KeyId"]), (made["Plaintext"], self.key))
+        self.assertEqual(self.code("Decrypt", CiphertextBlob=blob), "FailedOperation.DecryptError")
+        self.assertEqual(self.code("Decrypt", CiphertextBlob=blob[:-4] + "AAAA", EncryptionContext=context),
+                         "FailedOperation.DecryptError")
+        self.assertEqual(self.code("Decrypt", CiphertextBlob="AAAA"), "InvalidParameterValue.InvalidCiphertext")
+
+    def test_rotation_and_reencrypt(self):
+        old = self.call("Encrypt", KeyId=self.key, Plaintext="QUJD")["CiphertextBlob"]
+        self.assertFalse(self.call("ReEncrypt", CiphertextBlob=old)["ReEncrypted"])
+        self.world.keys.rotate(self.key)
+        new = self.call("ReEncrypt", CiphertextBlob=old)
+        self.assertTrue(new["ReEncrypted"])
+        for blob in (old, new["CiphertextBlob"]):
+            self.assertEqual(self.call("Decrypt", CiphertextBlob=blob)["Plaintext"], "QUJD")
+        other = self.world.keys.create()
+        moved = self.call("ReEncrypt", CiphertextBlob=old, DestinationKeyId=other)
+        self.assertEqual((moved["KeyId"], moved["SourceKeyId"]), (other, self.key))
+
+    def test_refusals(self):
+        blob = self.call("Encrypt", KeyId=self.key, Plaintext="QUJD")["CiphertextBlob"]
+        big = "A" * 5464   # 4098 bytes
+        self.assertEqual(self.code("Encrypt", KeyId=self.key, Plaintext=big), "InvalidParameterValue.InvalidPlaintext")
+        self.assertEqual(self.code("Encrypt", KeyId=self.key), "MissingParameter")
+        self.assertEqual(self.code("Encrypt", KeyId=self.key, Plaintext="QUJD", X="y"), "UnknownParameter")
+        self.assertEqual(self.code("Encrypt", KeyId=self.key, Plaintext="QUJD", EncryptionContext="a=b"),
+                         "InvalidParameterValue")
+        self.assertEqual(self.code("GenerateDataKey", KeyId=self.key), "InvalidParameter")
+        self.assertEqual(self.code("GenerateDataKey", KeyId="nobody", NumberOfBytes=16), "ResourceUnavailable.CmkNotFound")
+        self.assertEqual(self.code("Sign", KeyId=self.key), "InvalidAction")
+        for state, code in (("Disabled", "CmkDisabled"), ("PendingDelete", "KeyPendingDelete"), ("Archived", "CmkArchived")):
+            self.world.keys.set_state(self.key, state)
+            self.assertEqual(self.code("Decrypt", CiphertextBlob=blob), "ResourceUnavailable." + code)
+        self.world.keys.set_state(self.key, "Enabled")
+        self.world.keys.deny(SECRET_ID, ["Decrypt"])
+        self.assertEqual(self.code("Decrypt", CiphertextBlob=blob), "UnauthorizedOperation")
+        self.world.keys.add_credential(SECRET_ID, SECRET, token="t")
+        self.assertEqual(self.code("DescribeKey", KeyId=self.key), "AuthFailure.TokenFailure")
+
+    def test_temporary_credentials(self):
+        for number in ("90", "91"):
+            case = next(c for c in vectors("tencent") if c["name"].startswith(number))
+            request = request_of(case["exchanges"][-1])
+            self.world.options.update({"role": case["inputs"].get("role", ""),
+                                       "web-identity-token": case["inputs"].get("token_file_content", "")})
+            reply = self.dialect.metadata(request) if number == "90" else self.dialect.handle(request)
+            shape = json.loads(case["exchanges"][-1]["response"]["body_utf8"])
+            mine = json.loads(reply.body)
+            self.assertEqual(set(shape.get("Response", shape)), set(mine.get("Response", mine)))
+
+
+if __name__ == "__main__":
+    unittest.main()
