@@ -118,7 +118,9 @@ KMSENV_TEST *kmsenv_test_new_ex(const KMSENV_TEST_SETUP *setup)
         goto err;
     snprintf(path, sizeof(path), "%s/openssl.cnf", t->dir);
     OPENSSL_load_builtin_modules();
+    /* Where the provider looks for settings that nothing accepts. */
     if (!write_config(t, setup)
+            || !TEST_int_eq(setenv("OPENSSL_CONF", path, 1), 0)
             || !TEST_ptr(t->libctx = OSSL_LIB_CTX_new())
             || !TEST_true(OSSL_LIB_CTX_load_config(t->libctx, path))
             || !TEST_true(OSSL_PROVIDER_available(t->libctx, "default"))

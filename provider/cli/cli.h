@@ -48,6 +48,8 @@ int kmsenv_cli_finish(int status);
 void kmsenv_cli_print_text(FILE *out, const void *text, size_t n);
 /* The same as a JSON string, quotes included; bytes that are not UTF-8 come out as U+FFFD. */
 void kmsenv_cli_print_json(FILE *out, const void *text, size_t n);
+/* The environment variable of a setting, into out. Returns out. settings.c. */
+const char *kmsenv_cli_environment(const char *setting, char *out, size_t room);
 void kmsenv_cli_print_hex(FILE *out, const unsigned char *data, size_t n);
 
 #endif

@@ -33,6 +33,7 @@ typedef struct kmsenv_installation_st {
     CONF *conf;               /* NULL = no file, or it cannot be read */
     char *name;               /* our provider's name there; NULL = it is not listed: the environment configures it */
     char *section;            /* our section */
+    char *module;             /* its setting `module`; NULL = none */
     char *profiles;           /* names of profiles, comma separated; NULL = the one called "default" */
 } KMSENV_INSTALLATION;
 

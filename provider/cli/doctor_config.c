@@ -7,9 +7,11 @@
 #include <openssl/conf.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
+#include "cli/cli.h"
 #include "cli/doctor.h"
 #include "cli/doctor_files.h"
 #include "core/settings.h"
+#include "dek/deks.h"
 #include "entry/config.h"
 #include "kms/kms.h"
 
@@ -35,7 +37,10 @@ static int read_file(KMSENV_INSTALLATION *in, const char *file, KMSENV_REPORT *r
 {
     long line = 0;
 
-    in->file = file == NULL ? CONF_get1_default_config_file() : OPENSSL_strdup(file);
+    /* The provider looks for its file itself: it must be the same. */
+    if (file != NULL)
+        setenv("OPENSSL_CONF", file, 1);
+    in->file = CONF_get1_default_config_file();
     if (in->file == NULL || (file == NULL && access(in->file, F_OK) != 0)) {
         kmsenv_reportf(report, KMSENV_CHECK_NOTE, "configuration file", NULL, "%s does not exist: the environment counts",
                        in->file == NULL ? "OpenSSL's openssl.cnf" : in->file);
@@ -102,6 +107,7 @@ static void read_providers(KMSENV_INSTALLATION *in, STACK_OF(CONF_VALUE) *list, 
             if (in->name == NULL)
                 in->name = OPENSSL_strdup(v->name);
             in->section = OPENSSL_strdup(v->value);
+            in->module = dup_or_null(get(in, v->value, "module"));
         } else if (is_activated(in, v->value)) {
             *has_default |= strcmp(v->name, "default") == 0 || strcmp(v->name, "fips") == 0;
         }
@@ -178,12 +184,36 @@ static int is_profile(const KMSENV_INSTALLATION *in, const char *name)
     return 0;
 }
 
+/*
+ * OpenSSL takes every value that is also the name of a section for a reference to it, and what
+ * stands before the first section is one named "default". The provider then gets no such setting.
+ */
+static int is_taken_for_section(const KMSENV_INSTALLATION *in, const CONF_VALUE *v)
+{
+    int found = NCONF_get_section(in->conf, v->value) != NULL;
+
+    ERR_clear_error();
+    return found;
+}
+
+static void check_value(const KMSENV_INSTALLATION *in, const CONF_VALUE *v, KMSENV_SECTION *section, KMSENV_REPORT *report)
+{
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    char subject[128];
+
+    snprintf(subject, sizeof(subject), "section [%s]", v->section);
+    if (!kmsenv_section_set(section, v->name, v->value, &err))
+        kmsenv_report(report, KMSENV_CHECK_FAILED, subject, err.text, kmsenv_doctor_remedy(err.reason));
+    else if (is_taken_for_section(in, v))
+        kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "rename the section or choose another value",
+                       "OpenSSL takes the value of '%s = %s' for the section [%s], and drops the setting", v->name, v->value, v->value);
+}
+
 /* Sets every value of a section; each that is wrong is a failed check of its own. */
 static void check_values(const KMSENV_INSTALLATION *in, const char *name, KMSENV_SECTION *section, KMSENV_REPORT *report)
 {
     STACK_OF(CONF_VALUE) *values = NCONF_get_section(in->conf, name);
     size_t failed = report->failed;
-    KMSENV_ERROR err = KMSENV_ERROR_INIT;
     const CONF_VALUE *v;
     char subject[128];
     int i, n = 0, own = strcmp(name, in->section) == 0;
@@ -194,8 +224,7 @@ static void check_values(const KMSENV_INSTALLATION *in, const char *name, KMSENV
         if (own && (is_one_of(openssl_settings, v->name) || is_profile(in, v->name)))
             continue;
         n++;
-        if (!kmsenv_section_set(section, v->name, v->value, &err))
-            kmsenv_report(report, KMSENV_CHECK_FAILED, subject, err.text, kmsenv_doctor_remedy(err.reason));
+        check_value(in, v, section, report);
     }
     if (report->failed == failed)
         kmsenv_reportf(report, KMSENV_CHECK_OK, subject, NULL, "%d setting%s, understood", n, n == 1 ? "" : "s");
@@ -246,6 +275,25 @@ static void check_profile(const KMSENV_INSTALLATION *in, const char *profile, KM
     kmsenv_section_free(section);
 }
 
+/* A variable wins over the file, in the provider's section. Not an error, but it has puzzled people. */
+static void check_environment(KMSENV_SECTION *section, KMSENV_REPORT *report)
+{
+    const KMSENV_SETTING *s;
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    char name[128];
+    const char *value;
+    size_t i;
+
+    for (i = 0; (s = kmsenv_section_at(section, i)) != NULL; i++) {
+        if ((value = secure_getenv(kmsenv_cli_environment(s->name, name, sizeof(name)))) == NULL || *value == '\0')
+            continue;
+        if (kmsenv_section_set(section, s->name, value, &err))
+            kmsenv_reportf(report, KMSENV_CHECK_NOTE, "environment", NULL, "%s is set and wins over the setting %s", name, s->name);
+        else
+            kmsenv_reportf(report, KMSENV_CHECK_FAILED, "environment", "correct or unset the variable", "%s: %s", name, err.text);
+    }
+}
+
 static void check_settings(const KMSENV_INSTALLATION *in, KMSENV_REPORT *report)
 {
     KMSENV_SECTION *section = kmsenv_section_new(in->section);
@@ -253,9 +301,12 @@ static void check_settings(const KMSENV_INSTALLATION *in, KMSENV_REPORT *report)
     size_t i;
 
     if (section != NULL && kmsenv_section_add_table(section, kmsenv_provider_settings)
+            && kmsenv_section_add_table(section, kmsenv_deks_settings)
             && (in->profiles != NULL || get(in, in->section, "kms") == NULL
                 || add_profile_tables(in, in->section, section, report)))
         check_values(in, in->section, section, report);
+    if (section != NULL)
+        check_environment(section, report);
     kmsenv_section_free(section);
     for (i = 0; in->profiles != NULL && list_item(in->profiles, i, profile, sizeof(profile)); i++)
         check_profile(in, profile, report);
@@ -284,6 +335,7 @@ void kmsenv_installation_reset(KMSENV_INSTALLATION *in)
     OPENSSL_free(in->file);
     OPENSSL_free(in->name);
     OPENSSL_free(in->section);
+    OPENSSL_free(in->module);
     OPENSSL_free(in->profiles);
     memset(in, 0, sizeof(*in));
 }

@@ -90,14 +90,16 @@ static void check_log(const KMSENV_INSTALLATION *in, const char *subject, const 
     free(dir);
 }
 
-static void check_private(const char *subject, const char *path, const char *what, KMSENV_REPORT *report)
+/* forbidden: the bits of the mode that must not be set. */
+static void check_private(const char *subject, const char *path, mode_t forbidden, KMSENV_REPORT *report)
 {
     struct stat st;
 
     if (stat(path, &st) != 0 || access(path, R_OK) != 0)
         kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "correct the path, or give this user access", "%s: %s", path, strerror(errno));
-    else if ((st.st_mode & (S_IRWXG | S_IRWXO)) != 0)
-        kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "chmod 600 it", "%s has mode %04o, but %s", path, mode_of(&st), what);
+    else if ((st.st_mode & forbidden) != 0)
+        kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "chmod 600 it, or put the secret elsewhere: env:NAME or file:/PATH",
+                       "%s has mode %04o, but holds a secret", path, mode_of(&st));
     else
         kmsenv_reportf(report, KMSENV_CHECK_OK, subject, NULL, "%s is private", path);
 }
@@ -105,9 +107,9 @@ static void check_private(const char *subject, const char *path, const char *wha
 static void check_secret(const KMSENV_INSTALLATION *in, const char *subject, const char *value, KMSENV_REPORT *report)
 {
     if (strncmp(value, "file:", 5) == 0)
-        check_private(subject, value + 5, "holds a secret", report);
+        check_private(subject, value + 5, S_IRWXG | S_IRWXO, report);
     else if (strncmp(value, "env:", 4) != 0)
-        check_private(subject, in->file, "holds a secret; others must not read it, or write env:NAME or file:PATH instead", report);
+        check_private(subject, in->file, S_IRWXO, report);
     else if (secure_getenv(value + 4) == NULL)
         kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "set it for the program that uses the provider, and for this command",
                        "the environment variable %s is not set", value + 4);

@@ -5,6 +5,7 @@ static const struct { int reason; const char *remedy; } remedies[] = {
     { KMSENV_R_CONFIG_INVALID, "correct the setting in openssl.cnf or its KMSENV_ variable; `kmsenv settings` lists what is accepted" },
     { KMSENV_R_OUT_OF_MEMORY, "raise the memory limit of the process (ulimit -v, or the container's)" },
     { KMSENV_R_CRYPTO_FAILED, "check that the provider named by the setting crypto-provider is installed and passes its self test: openssl list -providers" },
+    { KMSENV_R_PARAMETER_INVALID, "name a profile of the setting profiles, or configure one: kms and its settings, in openssl.cnf or as KMSENV_ variables" },
     { KMSENV_R_HEADER_TOO_LARGE, "set block-size higher, use fewer profiles, or detach the wraps from the message" },
     { KMSENV_R_NO_USABLE_WRAP, "check that the profile's kms and key-id are those the data key was wrapped with" },
     { KMSENV_R_DATA_KEY_MISMATCH, "the KMS returned another key than it was given: check the endpoint, and that no proxy answers in its place" },

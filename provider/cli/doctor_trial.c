@@ -65,6 +65,21 @@ static void close_instance(INSTANCE *x)
     memset(x, 0, sizeof(*x));
 }
 
+/* Has OpenSSL say why it cannot load the module, which it does not when it reads the configuration. */
+static void load_for_cause(INSTANCE *x, const KMSENV_INSTALLATION *in)
+{
+    const char *module = in->module == NULL ? name_of(in) : in->module;
+    size_t len = strlen(module);
+    char file[4096];
+
+    /* A plain name gets the ending added. */
+    if (strchr(module, '/') == NULL && len > 3 && strcmp(module + len - 3, ".so") == 0)
+        len -= 3;
+    snprintf(file, sizeof(file), "%.*s", (int)len, module);
+    ERR_clear_error();
+    x->ours = OSSL_PROVIDER_load(x->libctx, file);
+}
+
 /* 0 with the error queue as OpenSSL leaves it. A configuration that fails to load a module is not an error to OpenSSL. */
 static int open_instance(INSTANCE *x, const KMSENV_INSTALLATION *in)
 {
@@ -79,9 +94,7 @@ static int open_instance(INSTANCE *x, const KMSENV_INSTALLATION *in)
                 || (x->ours = OSSL_PROVIDER_load(x->libctx, "kmsenv")) == NULL))
         return 0;
     if (!OSSL_PROVIDER_available(x->libctx, name_of(in))) {
-        /* Now for the cause, which loading the configuration did not leave behind. */
-        ERR_clear_error();
-        x->ours = OSSL_PROVIDER_load(x->libctx, name_of(in));
+        load_for_cause(x, in);
         return 0;
     }
     return (x->cipher = EVP_CIPHER_fetch(x->libctx, KMSENV_CIPHER_ENVELOPE, NULL)) != NULL;

@@ -63,17 +63,22 @@ static int read_message(KMSENV_INSPECTED *m, KMSENV_INPUT *in, KMSENV_ERROR *err
 /* A file of a keyring: PEM around a DataKey. */
 static int read_keyring_file(KMSENV_INSPECTED *m, KMSENV_INPUT *in, KMSENV_ERROR *err)
 {
+    static const char begin[] = "-----BEGIN " KMSENV_PEM_DATA_KEY "-----";
     unsigned char *der = NULL;
     BIO *bio = NULL;
     long len = 0;
+    int r = kmsenv_input_need(in, sizeof(begin) - 1, err);
 
-    if (kmsenv_input_need(in, KMSENV_INPUT_MAX, err) < 0)
+    /* Other kinds of PEM are not read any further: they may be secret. */
+    if (r == 0 || (r > 0 && memcmp(in->data, begin, sizeof(begin) - 1) != 0))
+        return kmsenv_error_set(err, KMSENV_R_NOT_AN_ENVELOPE, "PEM, but not of the kind shown here: \"%s\"", KMSENV_PEM_DATA_KEY);
+    if (r < 0 || kmsenv_input_need(in, KMSENV_INPUT_MAX, err) < 0)
         return 0;
     if ((bio = BIO_new_mem_buf(in->data, (int)in->len)) != NULL
             && PEM_bytes_read_bio(&der, &len, NULL, KMSENV_PEM_DATA_KEY, bio, NULL, NULL))
         m->key = kmsenv_data_key_parse(der, (size_t)len, err);
     else
-        kmsenv_error_set(err, KMSENV_R_NOT_AN_ENVELOPE, "PEM, but not a whole block \"%s\"", KMSENV_PEM_DATA_KEY);
+        kmsenv_error_set(err, KMSENV_R_NOT_AN_ENVELOPE, "the PEM block \"%s\" is damaged", KMSENV_PEM_DATA_KEY);
     OPENSSL_free(der);
     BIO_free(bio);
     return m->key != NULL;

@@ -2,6 +2,7 @@
 #include <string.h>
 #include "cli/cli.h"
 #include "core/settings.h"
+#include "dek/deks.h"
 #include "entry/config.h"
 #include "kms/http.h"
 #include "kms/kms.h"
@@ -20,14 +21,19 @@ typedef struct form_st {
     void (*end)(void);
 } FORM;
 
-static const char *environment_name(const KMSENV_SETTING *s, char out[ENVIRONMENT_MAX])
+const char *kmsenv_cli_environment(const char *setting, char *out, size_t room)
 {
     size_t i;
 
-    snprintf(out, ENVIRONMENT_MAX, "KMSENV_%s", s->name);
+    snprintf(out, room, "KMSENV_%s", setting);
     for (i = 0; out[i] != '\0'; i++)
         out[i] = out[i] == '-' ? '_' : (char)toupper((unsigned char)out[i]);
     return out;
+}
+
+static const char *environment_name(const KMSENV_SETTING *s, char out[ENVIRONMENT_MAX])
+{
+    return kmsenv_cli_environment(s->name, out, ENVIRONMENT_MAX);
 }
 
 static const char *accepts(const KMSENV_SETTING *s, char out[ACCEPTS_MAX])
@@ -64,11 +70,14 @@ static void text_end_group(void)
 
 /* --- Markdown ------------------------------------------------------------- */
 
-/* A cell of a table: a bar would end it, even inside of a code span. */
+/* A cell of a table: a bar would end it, even inside of a code span; a backslash counts only outside of one. */
 static void cell(const char *text)
 {
+    int code = 0;
+
     for (; *text != '\0'; text++) {
-        if (*text == '|')
+        code ^= *text == '`';
+        if (*text == '|' || (*text == '\\' && !code))
             putchar('\\');
         putchar(*text);
     }
@@ -81,8 +90,9 @@ static void markdown_begin(void)
           "Made by `kmsenv settings --markdown` from the tables the provider itself reads; do not edit.\n"
           "\n"
           "A setting stands in the provider's section of `openssl.cnf` or in the section of a profile. Each has an\n"
-          "environment variable of the same meaning, which set-user-ID programs ignore. An unknown or malformed setting\n"
-          "is an error that names the section, the setting and what is accepted.\n", stdout);
+          "environment variable of the same meaning, which set-user-ID programs ignore; it wins over the provider's\n"
+          "section, and does not reach the sections of profiles that are named in `profiles`. An unknown or malformed\n"
+          "setting is an error that names the section, the setting and what is accepted.\n", stdout);
 }
 
 static void markdown_group(const char *title, const char *where)
@@ -194,6 +204,7 @@ static void show_all(const FORM *form)
 
     form->begin();
     show_table(form, "Provider", "In the section of the provider", kmsenv_provider_settings);
+    show_table(form, "Data keys", "In the section of the provider", kmsenv_deks_settings);
     show_table(form, "Every profile", "In the section of a profile, whatever its `kms`", kmsenv_profile_settings);
     show_table(form, "Profiles over the network", "In the section of a profile whose KMS is reached over HTTP",
                kmsenv_http_settings);

@@ -12,6 +12,7 @@
 #include <openssl/rand.h>
 #include "core/crypto.h"
 #include "core/lock.h"
+#include "core/secret.h"
 
 #define NOT_OURSELVES "provider!=kmsenv"
 #define STRENGTH 256   /* bits asked of the random generators */
@@ -155,38 +156,85 @@ int kmsenv_crypto_sha256(KMSENV_CRYPTO *crypto, const void *data, size_t n, unsi
     return (EVP_Digest(data, n, out, &len, crypto->sha256, NULL) == 1 && len == 32) || failed(err, "SHA-256");
 }
 
-EVP_MAC_CTX *kmsenv_crypto_new_hmac(KMSENV_CRYPTO *crypto, const unsigned char *key, size_t keylen, KMSENV_ERROR *err)
+int kmsenv_crypto_hmac_sha256(KMSENV_CRYPTO *crypto, const void *key, size_t keylen,
+                              const void *data, size_t n, unsigned char out[32], KMSENV_ERROR *err)
 {
     OSSL_PARAM params[] = {
         OSSL_PARAM_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)"SHA256", 0),
         OSSL_PARAM_END
     };
     EVP_MAC_CTX *ctx;
-
-    if (!kmsenv_crypto_ready(crypto, err))
-        return NULL;
-    ctx = EVP_MAC_CTX_new(crypto->hmac);
-    if (ctx == NULL || !EVP_MAC_init(ctx, key, keylen, params)) {
-        EVP_MAC_CTX_free(ctx);
-        failed(err, "HMAC-SHA-256");
-        return NULL;
-    }
-    return ctx;
-}
-
-int kmsenv_crypto_hmac_sha256(KMSENV_CRYPTO *crypto, const void *key, size_t keylen,
-                              const void *data, size_t n, unsigned char out[32], KMSENV_ERROR *err)
-{
-    EVP_MAC_CTX *ctx = kmsenv_crypto_new_hmac(crypto, key, keylen, err);
     size_t len = 0;
     int ok;
 
-    if (ctx == NULL)
+    if (!kmsenv_crypto_ready(crypto, err))
         return 0;
-    ok = EVP_MAC_update(ctx, data, n) && EVP_MAC_final(ctx, out, &len, 32) && len == 32;
+    ctx = EVP_MAC_CTX_new(crypto->hmac);
+    ok = ctx != NULL && EVP_MAC_init(ctx, key, keylen, params)
+        && EVP_MAC_update(ctx, data, n) && EVP_MAC_final(ctx, out, &len, 32) && len == 32;
     EVP_MAC_CTX_free(ctx);
     return ok || failed(err, "HMAC-SHA-256");
 }
+
+/* --- HMAC with a kept key state -------------------------------------------- */
+
+#define SHA256_BLOCK 64
+
+struct kmsenv_hmac_st {
+    EVP_MD_CTX *inner, *outer;     /* digests that took the padded key */
+};
+
+/* A digest that took key XOR pad. The padded key is in secret memory of the caller. */
+static EVP_MD_CTX *pad_key(KMSENV_CRYPTO *crypto, unsigned char *padded, const unsigned char key[32], unsigned char pad)
+{
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    size_t i;
+
+    for (i = 0; i < SHA256_BLOCK; i++)
+        padded[i] = (unsigned char)((i < 32 ? key[i] : 0) ^ pad);
+    if (ctx != NULL && EVP_DigestInit_ex2(ctx, crypto->sha256, NULL) && EVP_DigestUpdate(ctx, padded, SHA256_BLOCK))
+        return ctx;
+    EVP_MD_CTX_free(ctx);
+    return NULL;
+}
+
+KMSENV_HMAC *kmsenv_hmac_new(KMSENV_CRYPTO *crypto, const unsigned char key[32], KMSENV_ERROR *err)
+{
+    unsigned char *padded = NULL;
+    KMSENV_HMAC *h = NULL;
+
+    if (kmsenv_crypto_ready(crypto, err) && (h = OPENSSL_zalloc(sizeof(*h))) != NULL
+            && (padded = kmsenv_secret_zalloc(SHA256_BLOCK)) != NULL) {
+        h->inner = pad_key(crypto, padded, key, 0x36);
+        h->outer = pad_key(crypto, padded, key, 0x5c);
+    }
+    kmsenv_secret_free(padded);
+    if (h != NULL && h->inner != NULL && h->outer != NULL)
+        return h;
+    kmsenv_hmac_free(h);
+    failed(err, "HMAC-SHA-256");
+    return NULL;
+}
+
+void kmsenv_hmac_free(KMSENV_HMAC *hmac)
+{
+    if (hmac == NULL)
+        return;
+    EVP_MD_CTX_free(hmac->inner);
+    EVP_MD_CTX_free(hmac->outer);
+    OPENSSL_free(hmac);
+}
+
+int kmsenv_hmac(const KMSENV_HMAC *hmac, EVP_MD_CTX *scratch, const void *data, size_t n, unsigned char out[32], KMSENV_ERROR *err)
+{
+    return (EVP_MD_CTX_copy_ex(scratch, hmac->inner)
+            && EVP_DigestUpdate(scratch, data, n) && EVP_DigestFinal_ex(scratch, out, NULL)
+            && EVP_MD_CTX_copy_ex(scratch, hmac->outer)
+            && EVP_DigestUpdate(scratch, out, 32) && EVP_DigestFinal_ex(scratch, out, NULL))
+        || failed(err, "HMAC-SHA-256");
+}
+
+/* --- AES-GCM in one shot --------------------------------------------------- */
 
 int kmsenv_crypto_gcm_seal(KMSENV_CRYPTO *crypto, const unsigned char key[32], const unsigned char nonce[12],
                            const void *aad, size_t aadlen, const void *in, size_t n,

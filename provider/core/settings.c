@@ -284,7 +284,8 @@ static void list_names(const KMSENV_SECTION *section, char *out, size_t room)
     out[0] = '\0';
     for (i = 0; i < section->tables; i++)
         for (s = section->table[i]; s->name != NULL && used + strlen(s->name) + 8 < room; s++)
-            used += (size_t)snprintf(out + used, room - used, "%s%s", used ? ", " : "", s->name);
+            if (kmsenv_section_find(section, s->name) == s)    /* not one that another table has, too */
+                used += (size_t)snprintf(out + used, room - used, "%s%s", used ? ", " : "", s->name);
 }
 
 static int wrong_value(const KMSENV_SECTION *section, const KMSENV_SETTING *s, const char *value, KMSENV_ERROR *err)

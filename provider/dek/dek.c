@@ -8,7 +8,7 @@
 
 typedef struct prk_st {
     unsigned char *caller_key;     /* secret memory */
-    EVP_MAC_CTX *mac;
+    KMSENV_HMAC *mac;
     struct prk_st *next;
 } PRK;
 
@@ -20,7 +20,7 @@ struct kmsenv_dek_st {
     unsigned char *secret;
     unsigned char *der[2];         /* with and without the wraps */
     size_t der_len[2];
-    EVP_MAC_CTX *prk;              /* for a caller without a key */
+    KMSENV_HMAC *prk;              /* for a caller without a key */
     PRK *_Atomic other_prks;       /* for callers with one; entries are only ever added */
     _Atomic uint64_t bytes;
 };
@@ -38,15 +38,15 @@ int kmsenv_dek_id_of(KMSENV_CRYPTO *crypto, const unsigned char *secret, size_t 
 }
 
 /* PRK never leaves secret memory but for HMAC's own state in libcrypto, which cleanses it. */
-static EVP_MAC_CTX *extract(KMSENV_DEK *dek, const unsigned char caller_key[KMSENV_CALLER_KEY_LEN], KMSENV_ERROR *err)
+static KMSENV_HMAC *extract(KMSENV_DEK *dek, const unsigned char caller_key[KMSENV_CALLER_KEY_LEN], KMSENV_ERROR *err)
 {
     unsigned char *prk = kmsenv_secret_zalloc(32);
-    EVP_MAC_CTX *mac = NULL;
+    KMSENV_HMAC *mac = NULL;
 
     if (prk == NULL)
         kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no secret memory for a key schedule");
     else if (kmsenv_crypto_hmac_sha256(dek->crypto, caller_key, KMSENV_CALLER_KEY_LEN, dek->secret, dek->length, prk, err))
-        mac = kmsenv_crypto_new_hmac(dek->crypto, prk, 32, err);
+        mac = kmsenv_hmac_new(dek->crypto, prk, err);
     kmsenv_secret_free(prk);
     return mac;
 }
@@ -98,10 +98,10 @@ void kmsenv_dek_free(KMSENV_DEK *dek)
     for (p = atomic_load(&dek->other_prks); p != NULL; p = next) {
         next = p->next;
         kmsenv_secret_free(p->caller_key);
-        EVP_MAC_CTX_free(p->mac);
+        kmsenv_hmac_free(p->mac);
         OPENSSL_free(p);
     }
-    EVP_MAC_CTX_free(dek->prk);
+    kmsenv_hmac_free(dek->prk);
     kmsenv_secret_free(dek->secret);
     OPENSSL_free(dek->der[0]);
     OPENSSL_free(dek->der[1]);
@@ -117,47 +117,46 @@ static const PRK *find_prk(const PRK *p, const unsigned char *caller_key, int *c
     return NULL;
 }
 
-/* Remembers a copy of mac. Failing to is no error: the next caller extracts again. */
-static void add_prk(KMSENV_DEK *dek, const unsigned char *caller_key, const EVP_MAC_CTX *mac)
+/* Remembers mac, which is taken over. Returns 0 if there is no memory to. */
+static int add_prk(KMSENV_DEK *dek, const unsigned char *caller_key, KMSENV_HMAC *mac)
 {
     PRK *p = OPENSSL_zalloc(sizeof(*p));
 
-    if (p == NULL)
-        return;
-    p->caller_key = kmsenv_secret_zalloc(KMSENV_CALLER_KEY_LEN);
-    p->mac = EVP_MAC_CTX_dup(mac);
-    if (p->caller_key == NULL || p->mac == NULL) {
-        kmsenv_secret_free(p->caller_key);
-        EVP_MAC_CTX_free(p->mac);
+    if (p == NULL || (p->caller_key = kmsenv_secret_zalloc(KMSENV_CALLER_KEY_LEN)) == NULL) {
         OPENSSL_free(p);
-        return;
+        return 0;
     }
+    p->mac = mac;
     memcpy(p->caller_key, caller_key, KMSENV_CALLER_KEY_LEN);
     p->next = atomic_load(&dek->other_prks);
     while (!atomic_compare_exchange_weak(&dek->other_prks, &p->next, p))
         ;
+    return 1;
 }
 
-EVP_MAC_CTX *kmsenv_dek_dup_prk(KMSENV_DEK *dek, const unsigned char *caller_key, KMSENV_ERROR *err)
+int kmsenv_dek_get_prk(KMSENV_DEK *dek, const unsigned char *caller_key,
+                       const KMSENV_HMAC **prk, KMSENV_HMAC **own, KMSENV_ERROR *err)
 {
     static const unsigned char no_key[KMSENV_CALLER_KEY_LEN];
-    const EVP_MAC_CTX *shared = dek->prk;
-    EVP_MAC_CTX *mac;
+    KMSENV_HMAC *mac;
     const PRK *p;
     int count;
 
-    if (caller_key != NULL && CRYPTO_memcmp(caller_key, no_key, sizeof(no_key)) != 0) {
-        p = find_prk(atomic_load_explicit(&dek->other_prks, memory_order_acquire), caller_key, &count);
-        if (p == NULL) {
-            if ((mac = extract(dek, caller_key, err)) != NULL && count < PRKS_MAX)
-                add_prk(dek, caller_key, mac);
-            return mac;
-        }
-        shared = p->mac;
+    *own = NULL;
+    *prk = dek->prk;
+    if (caller_key == NULL || CRYPTO_memcmp(caller_key, no_key, sizeof(no_key)) == 0)
+        return 1;
+    p = find_prk(atomic_load_explicit(&dek->other_prks, memory_order_acquire), caller_key, &count);
+    if (p != NULL) {
+        *prk = p->mac;
+        return 1;
     }
-    if ((mac = EVP_MAC_CTX_dup(shared)) == NULL)
-        kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for a key schedule");
-    return mac;
+    if ((mac = extract(dek, caller_key, err)) == NULL)
+        return 0;
+    *prk = mac;
+    if (count >= PRKS_MAX || !add_prk(dek, caller_key, mac))
+        *own = mac;
+    return 1;
 }
 
 const unsigned char *kmsenv_dek_get0_id(const KMSENV_DEK *dek)

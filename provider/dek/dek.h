@@ -28,11 +28,13 @@ size_t kmsenv_dek_get_length(const KMSENV_DEK *dek);
 const unsigned char *kmsenv_dek_get0_der(const KMSENV_DEK *dek, int detached, size_t *len);
 
 /*
- * A context of the caller's own (EVP_MAC_CTX_free), keyed for HMAC-SHA256 with
- * PRK = HKDF-Extract(salt = caller_key, IKM = secret) (RFC 5869). The extraction is done once
- * per DEK and caller's key. caller_key: 32 bytes, NULL = 32 zeros.
+ * HMAC-SHA256 keyed with PRK = HKDF-Extract(salt = caller_key, IKM = secret) (RFC 5869),
+ * computed once per DEK and caller's key and kept with the DEK. caller_key: 32 bytes, NULL = 32
+ * zeros. *prk is valid as long as a reference of dek is held, or until kmsenv_hmac_free(*own):
+ * *own is NULL unless the DEK remembers no more callers.
  */
-EVP_MAC_CTX *kmsenv_dek_dup_prk(KMSENV_DEK *dek, const unsigned char *caller_key, KMSENV_ERROR *err);
+int kmsenv_dek_get_prk(KMSENV_DEK *dek, const unsigned char *caller_key,
+                       const KMSENV_HMAC **prk, KMSENV_HMAC **own, KMSENV_ERROR *err);
 
 /* Plaintext bytes encrypted under keys derived from this DEK, for dek-max-bytes. */
 void kmsenv_dek_add_bytes(KMSENV_DEK *dek, uint64_t n);

@@ -36,6 +36,8 @@ static KMSENV_DEK *try_one(KMSENV_DEKS *deks, KMSENV_KMS *kms, const KMSENV_DATA
         } else {
             dek = kmsenv_dek_new(deks->services.crypto, key, secret, &err);
             secret = NULL;
+            if (dek == NULL)
+                kmsenv_error_prefix(&err, "profile %s: ", kmsenv_kms_profile(kms));
         }
     }
     kmsenv_secret_free(secret);
@@ -59,6 +61,18 @@ static void no_profile(const KMSENV_DEKS *deks, const KMSENV_DATA_KEY *key, KMSE
                          key->wraps > 1 ? " and by others" : "");
 }
 
+/* A profile that cannot tell whether a wrap is its own is the likeliest reason if none opens it. */
+static int matches(KMSENV_KMS *kms, const KMSENV_WRAP *wrap, TRIES *tries)
+{
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+
+    if (kmsenv_kms_matches(kms, wrap->kms, wrap->blob.key_id, &err))
+        return 1;
+    if (err.reason != KMSENV_R_NONE)
+        note_failure(tries, &err);
+    return 0;
+}
+
 static KMSENV_DEK *try_all(KMSENV_DEKS *deks, const KMSENV_DATA_KEY *key, KMSENV_ERROR *err)
 {
     TRIES tries = { 0, KMSENV_ERROR_INIT };
@@ -67,11 +81,11 @@ static KMSENV_DEK *try_all(KMSENV_DEKS *deks, const KMSENV_DATA_KEY *key, KMSENV
 
     for (w = 0; w < key->wraps && dek == NULL; w++)
         for (p = 0; p < deks->count && dek == NULL && tries.made < KMSENV_UNWRAP_TRIES_MAX; p++)
-            if (kmsenv_kms_matches(deks->profile[p], key->wrap[w].kms, key->wrap[w].blob.key_id))
+            if (matches(deks->profile[p], &key->wrap[w], &tries))
                 dek = try_one(deks, deks->profile[p], key, &key->wrap[w], &tries);
     if (dek != NULL)
         return dek;
-    if (tries.made == 0)
+    if (tries.err.reason == KMSENV_R_NONE)
         no_profile(deks, key, err);
     else
         *err = tries.err;

@@ -27,26 +27,20 @@ KMSENV_MESSAGE *kmsenv_message_new(KMSENV_DEKS *deks, KMSENV_CRYPTO *crypto, KMS
     m->secrets = kmsenv_secret_zalloc(sizeof(*m->secrets));
     m->request = kmsenv_request_new(deks);
     m->gcm = EVP_CIPHER_CTX_new();
-    if (m->secrets == NULL || m->request == NULL || m->gcm == NULL) {
+    m->scratch = EVP_MD_CTX_new();
+    if (m->scratch == NULL || m->secrets == NULL || m->request == NULL || m->gcm == NULL) {
         kmsenv_message_free(m);
         return NULL;
     }
     return m;
 }
 
-static void drop_dek(KMSENV_MESSAGE *m)
-{
-    kmsenv_dek_free(m->dek);
-    m->dek = NULL;
-    EVP_MAC_CTX_free(m->prk);
-    m->prk = NULL;
-}
-
 void kmsenv_message_free(KMSENV_MESSAGE *m)
 {
     if (m == NULL)
         return;
-    drop_dek(m);
+    kmsenv_dek_free(m->dek);
+    EVP_MD_CTX_free(m->scratch);
     EVP_CIPHER_CTX_free(m->gcm);
     kmsenv_secret_free(m->secrets);
     kmsenv_request_free(m->request);
@@ -98,11 +92,7 @@ static int set_caller_key(KMSENV_MESSAGE *m, const unsigned char *key, KMSENV_ER
             return 0;
     }
     m->key_is_reference = is_reference;
-    if (CRYPTO_memcmp(m->secrets->caller_key, key, KMSENV_CALLER_KEY_LEN) != 0) {
-        memcpy(m->secrets->caller_key, key, KMSENV_CALLER_KEY_LEN);
-        EVP_MAC_CTX_free(m->prk);
-        m->prk = NULL;
-    }
+    memcpy(m->secrets->caller_key, key, KMSENV_CALLER_KEY_LEN);
     return 1;
 }
 
@@ -155,10 +145,15 @@ int kmsenv_message_aad(KMSENV_MESSAGE *m, const unsigned char *aad, size_t len, 
 int kmsenv_message_derive(KMSENV_MESSAGE *m, unsigned char commitment[KMSENV_COMMITMENT_LEN], KMSENV_ERROR *err)
 {
     const unsigned char *key = m->key_is_reference ? NULL : m->secrets->caller_key;
+    const KMSENV_HMAC *prk;
+    KMSENV_HMAC *own;
+    int ok;
 
-    if (m->prk == NULL && (m->prk = kmsenv_dek_dup_prk(m->dek, key, err)) == NULL)
+    if (!kmsenv_dek_get_prk(m->dek, key, &prk, &own, err))
         return 0;
-    return kmsenv_schedule_derive(m->prk, &m->header, m->secrets->cek, commitment, err);
+    ok = kmsenv_schedule_derive(prk, m->scratch, &m->header, m->secrets->cek, commitment, err);
+    kmsenv_hmac_free(own);
+    return ok;
 }
 
 static int inner_failure(KMSENV_ERROR *err)

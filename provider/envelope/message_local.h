@@ -37,7 +37,7 @@ struct kmsenv_message_st {
     KMSENV_BUFFER aad;
 
     KMSENV_DEK *dek;
-    EVP_MAC_CTX *prk;              /* for dek and caller_key; NULL = to be made */
+    EVP_MD_CTX *scratch;
     EVP_CIPHER_CTX *gcm;
     size_t gcm_keylen;             /* the AES size gcm is set up for, 0 = none yet */
 

@@ -14,10 +14,6 @@ static int get_dek(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
 
     if (dek == NULL)
         return 0;
-    if (dek != m->dek) {
-        EVP_MAC_CTX_free(m->prk);
-        m->prk = NULL;
-    }
     kmsenv_dek_free(m->dek);
     m->dek = dek;
     if (kmsenv_dek_get_length(dek) < m->header.keylen)

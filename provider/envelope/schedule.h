@@ -6,12 +6,11 @@
  */
 #ifndef KMSENV_ENVELOPE_SCHEDULE_H
 # define KMSENV_ENVELOPE_SCHEDULE_H
-# include <openssl/evp.h>
-# include "core/error.h"
+# include "core/crypto.h"
 # include "envelope/header.h"
 
-/* prk: keyed with PRK (kmsenv_dek_dup_prk); can be used again afterwards. cek, commitment: 32 bytes each; the first header->keylen of cek are the key. */
-int kmsenv_schedule_derive(EVP_MAC_CTX *prk, const KMSENV_HEADER *header, unsigned char cek[32],
+/* scratch as for kmsenv_hmac(). cek, commitment: 32 bytes each; the first header->keylen of cek are the key. */
+int kmsenv_schedule_derive(const KMSENV_HMAC *prk, EVP_MD_CTX *scratch, const KMSENV_HEADER *header, unsigned char cek[32],
                            unsigned char commitment[KMSENV_COMMITMENT_LEN], KMSENV_ERROR *err);
 
 #endif

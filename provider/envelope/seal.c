@@ -6,17 +6,13 @@
 #include <openssl/crypto.h>
 #include "envelope/message_local.h"
 
-/* The DEK for this message. The one of the message before is kept if it is still current: so is its prk. */
+/* The DEK for this message. */
 static int get_dek(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
 {
     KMSENV_DEK *dek = kmsenv_deks_get_to_encrypt(m->deks, m->request, m->keylen, err);
 
     if (dek == NULL)
         return 0;
-    if (dek != m->dek) {
-        EVP_MAC_CTX_free(m->prk);
-        m->prk = NULL;
-    }
     kmsenv_dek_free(m->dek);
     m->dek = dek;
     return 1;

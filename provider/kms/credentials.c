@@ -61,7 +61,7 @@ static void set_refresh(KMSENV_CREDENTIAL *c, int64_t now)
 /* Appends why a source had nothing to the list of what was tried. */
 static void note_absent(KMSENV_BUFFER *tried, const char *name, const KMSENV_ERROR *err)
 {
-    kmsenv_buffer_printf(tried, "%s%s: %.120s", tried->length == 0 ? "" : "; ", name, err->text);
+    kmsenv_buffer_printf(tried, "%s%s: %.90s", tried->length == 0 ? "" : "; ", name, err->text);
 }
 
 static int load_chain(const KMSENV_CREDENTIALS *c, int64_t now, uint64_t deadline_ms, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)

@@ -58,10 +58,12 @@ static int parse_host(KMSENV_ENDPOINT *e, const char **p)
     int bracket = **p == '[';
     size_t n = bracket ? strcspn(++*p, "]") : strcspn(*p, ":/?#");
 
+    size_t i;
+
     if (n >= sizeof(e->host) || (bracket && (*p)[n] != ']'))
         return 0;
-    memcpy(e->host, *p, n);
-    e->host[n] = '\0';
+    for (i = 0; i < n; i++)   /* lower case, as some services want it in what is signed */
+        e->host[i] = (char)tolower((unsigned char)(*p)[i]);
     *p += n + (size_t)bracket;
     return is_host(e->host) && bracket == (strchr(e->host, ':') != NULL);
 }

@@ -18,6 +18,7 @@
 #include <curl/curl.h>
 #include <openssl/crypto.h>
 #include <openssl/ssl.h>
+#include <openssl/x509_vfy.h>
 #include "core/clock.h"
 #include "core/lock.h"
 #include "kms/guard.h"
@@ -513,7 +514,7 @@ static const FAULT faults[] = {
 static int report(const TRANSFER *t, KMSENV_ERROR *err)
 {
     const FAULT *f = NULL;
-    char detail[80] = "";
+    const char *detail = "", *prefix = "";
     size_t i;
 
     t->reply->transient = 0;
@@ -526,11 +527,13 @@ static int report(const TRANSFER *t, KMSENV_ERROR *err)
     if (f == NULL)
         return kmsenv_error_set(err, KMSENV_R_KMS_UNREACHABLE, "cannot reach %s://%s: %s (libcurl %d)",
                                 t->to->tls ? "https" : "http", t->to->authority, curl.easy_strerror(t->code), (int)t->code);
-    if (t->code == CURLE_PEER_FAILED_VERIFICATION)
-        snprintf(detail, sizeof(detail), ", X.509 verify error %ld", t->verify_result);
+    if (t->code == CURLE_PEER_FAILED_VERIFICATION && t->verify_result > X509_V_ERR_UNSPECIFIED)
+        detail = X509_verify_cert_error_string(t->verify_result);
+    if (f->reason == KMSENV_R_KMS_UNREACHABLE)
+        prefix = "cannot reach ";
     t->reply->transient = f->transient;
-    return kmsenv_error_set(err, f->reason, "cannot reach %s://%s: %s (libcurl %d%s)", t->to->tls ? "https" : "http",
-                            t->to->authority, f->text, (int)t->code, detail);
+    return kmsenv_error_set(err, f->reason, "%s%s://%s: %s (libcurl %d%s%s)", prefix, t->to->tls ? "https" : "http",
+                            t->to->authority, f->text, (int)t->code, *detail == '\0' ? "" : ": ", detail);
 }
 
 int kmsenv_http_send(KMSENV_HTTP *http, const KMSENV_ENDPOINT *to, const KMSENV_REQUEST *request, uint64_t deadline_ms,

@@ -140,7 +140,7 @@ static int is_listed(const char *list, const char *word)
     return 0;
 }
 
-int kmsenv_kms_matches(KMSENV_KMS *kms, const char *kind, const char *key_id)
+int kmsenv_kms_matches(KMSENV_KMS *kms, const char *kind, const char *key_id, KMSENV_ERROR *err)
 {
     const char *own;
 
@@ -148,7 +148,8 @@ int kmsenv_kms_matches(KMSENV_KMS *kms, const char *kind, const char *key_id)
         return 0;
     if (kms->decrypt_keys != NULL && is_listed(kms->decrypt_keys, key_id))
         return 1;
-    own = kms->method->key_id(kms->impl, NULL);
+    if ((own = kms->method->key_id(kms->impl, err)) == NULL)
+        kmsenv_error_prefix(err, "profile %.80s (%s): ", kms->profile, kms->method->name);
     return own != NULL && strcmp(own, key_id) == 0;
 }
 

@@ -82,7 +82,7 @@ const KMSENV_KMS_METHOD *const *kmsenv_kms_methods(void);          /* NULL-termi
 /* Gives a profile's section the tables that its kind accepts. */
 int kmsenv_kms_add_tables(KMSENV_SECTION *section, const KMSENV_KMS_METHOD *method);
 
-/* kms.c: guard against re-entry, deadline, circuit breaker, counters, audit; then the back end. */
+/* kms.c: guard against re-entry, deadline, circuit breaker, counters, audit; then the back end. The section must outlive the KMS. */
 KMSENV_KMS *kmsenv_kms_new(const char *profile, const KMSENV_KMS_METHOD *method, const KMSENV_SECTION *section,
                            const KMSENV_SERVICES *services, KMSENV_ERROR *err);
 void kmsenv_kms_free(KMSENV_KMS *kms);
@@ -90,8 +90,11 @@ const char *kmsenv_kms_profile(const KMSENV_KMS *kms);
 const KMSENV_KMS_METHOD *kmsenv_kms_method(const KMSENV_KMS *kms);
 /* The profile's own encryption context (setting `context`), maybe empty. Borrowed. */
 const KMSENV_CONTEXT *kmsenv_kms_context(const KMSENV_KMS *kms);
-/* Does this profile answer for a wrap of that kind and key id (its own key-id, or one of `decrypt-keys`)? */
-int kmsenv_kms_matches(KMSENV_KMS *kms, const char *kind, const char *key_id);
+/*
+ * Does this profile answer for a wrap of that kind and key id (its own key-id, or one of
+ * `decrypt-keys`)? 0 with err filled if the profile cannot tell (its key file is missing, say).
+ */
+int kmsenv_kms_matches(KMSENV_KMS *kms, const char *kind, const char *key_id, KMSENV_ERROR *err);
 
 int kmsenv_kms_generate(KMSENV_KMS *kms, const KMSENV_CONTEXT *context, size_t len,
                         unsigned char *dek, KMSENV_BLOB *out, KMSENV_ERROR *err);

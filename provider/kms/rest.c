@@ -144,10 +144,10 @@ static int correct_clock(LOOP *l, const KMSENV_REPLY *reply)
 {
     int64_t date = kmsenv_reply_date(reply), offset = date - kmsenv_clock_unix();
 
-    if (l->clock_corrected++ || date == 0 || llabs((long long)offset) > SKEW_MAX)
+    if (date == 0 || llabs((long long)offset) > SKEW_MAX)
         return 0;
-    atomic_store(&l->rest->clock_offset, offset);
-    return 1;
+    atomic_store(&l->rest->clock_offset, offset);   /* also when it is too late for this call: the next one has it */
+    return l->clock_corrected++ == 0;
 }
 
 static int renew_credentials(LOOP *l)

@@ -93,6 +93,8 @@ static int from_settings(void *arg, int64_t now, uint64_t deadline_ms, KMSENV_CR
     found = kmsenv_credentials_setting(section, "secret-id", &t.id, err);
     secret = found == KMSENV_SOURCE_FAILED ? found : kmsenv_credentials_setting(section, "secret-key", &t.secret, err);
     found = both(found, secret, "secret-id and secret-key", err);
+    if (found == KMSENV_SOURCE_ABSENT)
+        kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "secret-id not set");
     if (found == KMSENV_SOURCE_FOUND && kmsenv_credentials_setting(section, "token", &t.token, err) == KMSENV_SOURCE_FAILED)
         found = KMSENV_SOURCE_FAILED;
     if (found == KMSENV_SOURCE_FOUND)
@@ -174,7 +176,10 @@ static int from_file(void *arg, int64_t now, uint64_t deadline_ms, KMSENV_CREDEN
     if (kmsenv_credentials_home(".tencentcloud/credentials", home, sizeof(home))
         && (found = from_path(home, part, out, err)) != KMSENV_SOURCE_ABSENT)
         return found;
-    return from_path("/etc/tencentcloud/credentials", part, out, err);
+    if ((found = from_path("/etc/tencentcloud/credentials", part, out, err)) == KMSENV_SOURCE_ABSENT)
+        kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "no [%.40s] with secret_id in ~/.tencentcloud/credentials or "
+                         "/etc/tencentcloud/credentials", part);
+    return found;
 }
 
 /* --- role of the virtual machine ------------------------------------------ */

@@ -214,34 +214,40 @@ static const OSSL_PARAM *envelope_settable_ctx_params(void *cctx, void *provctx)
     return settable;
 }
 
-static int get_octets(OSSL_PARAM params[], const char *name, const unsigned char *bytes, size_t len)
+static int get_header(const ENVELOPE *e, OSSL_PARAM *p)
 {
-    OSSL_PARAM *p = OSSL_PARAM_locate(params, name);
+    size_t len = 0;
+    const unsigned char *der = e->message == NULL ? NULL : kmsenv_message_get0_header(e->message, &len);
 
-    return p == NULL || (bytes != NULL && OSSL_PARAM_set_octet_string(p, bytes, len));
+    return der != NULL && OSSL_PARAM_set_octet_string(p, der, len);
 }
 
+static int get_data_key_id(const ENVELOPE *e, OSSL_PARAM *p)
+{
+    const unsigned char *id = e->message == NULL ? NULL : kmsenv_message_get0_data_key_id(e->message);
+
+    return id != NULL && OSSL_PARAM_set_octet_string(p, id, KMSENV_DEK_ID_LEN);
+}
+
+/* libcrypto asks for one of the lengths at each init with a key: one pass, cheapest first. */
 static int envelope_get_ctx_params(void *vctx, OSSL_PARAM params[])
 {
-    const unsigned char *header = NULL, *id = NULL;
-    ENVELOPE *e = vctx;
-    size_t len = 0;
     OSSL_PARAM *p;
+    int ok = 1;
 
-    if (params == NULL)
-        return 1;
-    if ((p = OSSL_PARAM_locate(params, OSSL_CIPHER_PARAM_KEYLEN)) != NULL && !OSSL_PARAM_set_size_t(p, KMSENV_CALLER_KEY_LEN))
-        return 0;
-    if ((p = OSSL_PARAM_locate(params, OSSL_CIPHER_PARAM_IVLEN)) != NULL && !OSSL_PARAM_set_size_t(p, 0))
-        return 0;
-    if ((p = OSSL_PARAM_locate(params, OSSL_CIPHER_PARAM_PADDING)) != NULL && !OSSL_PARAM_set_uint(p, 0))
-        return 0;
-    if (e->message != NULL) {
-        header = kmsenv_message_get0_header(e->message, &len);
-        id = kmsenv_message_get0_data_key_id(e->message);
+    for (p = params; ok && p != NULL && p->key != NULL; p++) {
+        if (strcmp(p->key, OSSL_CIPHER_PARAM_KEYLEN) == 0)
+            ok = OSSL_PARAM_set_size_t(p, KMSENV_CALLER_KEY_LEN);
+        else if (strcmp(p->key, OSSL_CIPHER_PARAM_IVLEN) == 0)
+            ok = OSSL_PARAM_set_size_t(p, 0);
+        else if (strcmp(p->key, OSSL_CIPHER_PARAM_PADDING) == 0)
+            ok = OSSL_PARAM_set_uint(p, 0);
+        else if (strcmp(p->key, KMSENV_CIPHER_PARAM_HEADER) == 0)
+            ok = get_header(vctx, p);
+        else if (strcmp(p->key, KMSENV_CIPHER_PARAM_DATA_KEY_ID) == 0)
+            ok = get_data_key_id(vctx, p);
     }
-    return get_octets(params, KMSENV_CIPHER_PARAM_HEADER, header, len)
-        && get_octets(params, KMSENV_CIPHER_PARAM_DATA_KEY_ID, id, KMSENV_DEK_ID_LEN);
+    return ok;
 }
 
 static const OSSL_PARAM *envelope_gettable_ctx_params(void *cctx, void *provctx)
@@ -293,19 +299,23 @@ static const OSSL_PARAM *envelope_gettable_params(void *provctx)
 
 /* --- the work ------------------------------------------------------------- */
 
+/* No inner operation can fail here but in what the runtime is made of; that is worth a mark, a re-init is not. */
 static int init(ENVELOPE *e, int sealing, const unsigned char *key, size_t keylen, const OSSL_PARAM params[])
 {
-    KMSENV_ERROR err = KMSENV_ERROR_INIT;
-    int ok;
+    int ok, first = e->message == NULL || params != NULL;
+    KMSENV_ERROR err;
 
-    ERR_set_mark();
+    err.reason = KMSENV_R_NONE;
+    if (first)
+        ERR_set_mark();
     if (key != NULL && keylen != KMSENV_CALLER_KEY_LEN)
         ok = kmsenv_error_set(&err, KMSENV_R_PARAMETER_INVALID, "the key of kms-envelope has 32 bytes, not %zu", keylen);
     else
         ok = make_message(e, &err)
             && kmsenv_message_init(e->message, sealing, key, &err)
             && set_params(e, params, &err);
-    ERR_pop_to_mark();
+    if (first)
+        ERR_pop_to_mark();
     return ok || raise_error(e, &err);
 }
 

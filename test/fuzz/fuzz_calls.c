@@ -133,7 +133,7 @@ static int do_param(SIDE *s, unsigned arg)
     else if ((arg & 3) == 1)
         params[0] = OSSL_PARAM_construct_octet_string(KMSENV_CIPHER_PARAM_DATA_KEY, pattern, arg >> 2);
     else if ((arg & 3) == 2)
-        params[0] = OSSL_PARAM_construct_utf8_string(KMSENV_CIPHER_PARAM_PROFILE, (arg & 4) ? "default" : "x", 0);
+        params[0] = OSSL_PARAM_construct_utf8_string(KMSENV_CIPHER_PARAM_PROFILE, (char *)((arg & 4) ? "default" : "x"), 0);
     else
         params[0] = OSSL_PARAM_construct_uint(KMSENV_CIPHER_PARAM_SEGMENT_BITS, &bits);
     return EVP_CIPHER_CTX_set_params(s->ctx, params);

@@ -228,7 +228,7 @@ class Scenario(unittest.TestCase):
     def local_config(self, **settings):
         """One local profile with a new key file (self.key_file)."""
         self.key_file = local_key_file(os.path.join(self.dir, "local.pem"))
-        return self.config({"default": local_profile(self.key_file)}, **settings)
+        return self.config({"main": local_profile(self.key_file)}, **settings)
 
     def openssl(self, *arguments, config=None, data=None, environment=None, timeout=120):
         return subprocess.run([OPENSSL, *arguments], input=data, capture_output=True, timeout=timeout,

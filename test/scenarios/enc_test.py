@@ -103,7 +103,7 @@ class Enc(EncCase):
     def test_bad_setting_is_named(self):
         for setting, value, words in (("dek_max_age", "soon", ("dek-max-age", "soon")), ("no_such_thing", "1", ("no-such-thing",)),
                                       ("wraps", "sideways", ("wraps", "inline"))):
-            config = self.file("bad.cnf", common.config_text({"default": local_profile(self.key_file)}, {setting: value}))
+            config = self.file("bad.cnf", common.config_text({"main": local_profile(self.key_file)}, {setting: value}))
             run = self.enc("-e", "-K", "0", config=config)
             self.assertNotEqual(run.returncode, 0)
             for word in words:
@@ -112,7 +112,7 @@ class Enc(EncCase):
             self.assertEqual(digest.returncode, 0, "a bad setting of ours must not stop other providers")
 
     def test_order_of_providers(self):
-        first = self.config({"default": local_profile(self.key_file)}, first=True)
+        first = self.config({"main": local_profile(self.key_file)}, first=True)
         self.assertEqual(self.opened(self.sealed(config=first)), TEXT)
 
     def test_big_input_through_pipes(self):
@@ -144,7 +144,7 @@ class Enc(EncCase):
         keyring, second = os.path.join(self.dir, "keys"), os.path.join(self.dir, "more")
         os.mkdir(keyring)
         os.mkdir(second)
-        profile = {"default": local_profile(self.key_file)}
+        profile = {"main": local_profile(self.key_file)}
         config = self.config(profile, wraps="detached", keyring=keyring + ":" + second)
         message = self.sealed(config=config)
         key = reader.Header.parse(message).data_key
@@ -190,7 +190,7 @@ class Enc(EncCase):
 
     def test_context(self):
         profile = {**local_profile(self.key_file), "context": "app=billing,env=test"}
-        message = self.sealed(config=self.config({"default": profile}))
+        message = self.sealed(config=self.config({"main": profile}))
         self.assertEqual(reader.Header.parse(message).data_key.wraps[0].context, [("app", "billing"), ("env", "test")])
         self.assertEqual(self.opened(message), TEXT)
         altered = message.replace(b"billing", b"bi11ing", 1)
@@ -207,7 +207,7 @@ class Damage(EncCase):
     """Not one changed byte and not one cut goes unnoticed. In one process for every place, and a sample through `openssl enc`."""
 
     def every_place(self, data, **options):
-        kmsenv = self.tool(self.config({"default": local_profile(self.key_file)}, negative_cache=0))
+        kmsenv = self.tool(self.config({"main": local_profile(self.key_file)}, negative_cache=0))
         message = kmsenv.seal([data], **options)[0]
         options.pop("bits", None)
         answer = kmsenv.ask("damage", kmsenv.bundle([message]), **options)
@@ -226,6 +226,17 @@ class Damage(EncCase):
 
     def test_every_place_two_segments(self):
         self.every_place(os.urandom(4096 + 50), bits=12)
+
+    def test_a_wrap_that_is_not_needed(self):
+        """The one place where damage goes unnoticed, by design; it also shows that the search can find something."""
+        files = [local_key_file(os.path.join(self.dir, name)) for name in ("a.pem", "b.pem")]
+        both = self.tool(self.config({"one": local_profile(files[0]), "two": local_profile(files[1])}))
+        message = both.seal([b"hello"])[0]
+        wrap = reader.Header.parse(message).data_key.wraps[1]
+        answer = both.ask("damage", both.bundle([message]))
+        self.assertEqual(answer["ok"], False)
+        # per wrap: any change of the ciphertext; kms and keyId as long as they stay ASCII, one of the three changes
+        self.assertEqual(answer["accepted"], 2 * (3 * len(wrap.ciphertext) + len(wrap.key_id) + len(wrap.kms)))
 
     def test_sample_through_enc(self):
         message = self.sealed()

@@ -1,0 +1,40 @@
+/*
+ * What the benchmark programs share. Each prints one line "A B" per round: what the thing under
+ * test cost and what its yardstick cost in the same round, in nanoseconds. The caller makes
+ * ratios of them. Any failure ends the program: a figure of something that does not work is worthless.
+ */
+#ifndef KMSENV_BENCH_H
+# define KMSENV_BENCH_H
+# include <stddef.h>
+# include <time.h>
+# include <openssl/evp.h>
+
+# define BENCH_HEADER_ROOM 1024    /* a message is at most that much longer than its data */
+
+double bench_ns(clockid_t clock);
+void bench_check(int ok, const char *what);
+unsigned long bench_number(const char *text);
+
+/* Ciphers to compare, from the default library context. */
+EVP_CIPHER *bench_raw_cipher(void);
+EVP_CIPHER *bench_envelope_cipher(void);
+/* Loads the provider; checks that what answers is really kmsenv. */
+void bench_load_provider(OSSL_LIB_CTX *libctx);
+
+/* One message made with the cipher; returns its length. */
+size_t bench_seal(const EVP_CIPHER *cipher, unsigned char *out, const unsigned char *in, size_t n);
+
+/*
+ * Runs both sides `rounds` times, after one round that does not count, and prints the pairs. Which
+ * side goes first changes from round to round: what the first leaves in the caches is then no bias.
+ */
+typedef double BENCH_SIDE(void *arg, int side);
+void bench_pairs(unsigned long rounds, BENCH_SIDE *run, void *arg);
+
+/* The subcommands of bench_evp, with their arguments after the name. */
+void bench_stream(unsigned long rounds, char **argv);
+void bench_message(unsigned long rounds, char **argv);
+void bench_threads(unsigned long rounds, char **argv);
+void bench_pem(unsigned long rounds, char **argv);
+
+#endif
