@@ -164,6 +164,35 @@ static int test_odd_files(void)
     return ok;
 }
 
+/* A file cut anywhere is refused (but for its last line end), and no change of a byte makes more of it than it was. */
+static int test_damaged_file(void)
+{
+    static const unsigned char change[] = { 0x00, '\n', 0x01, 0x80 };   /* set to, set to, xor, xor */
+    char text[] = GOOD_1;
+    KMSENV_LOCAL_KEY *key;
+    size_t i, j, n = strlen(text);
+    int ok = 1, loaded = 0;
+
+    for (i = 0; ok && i < n; i++) {
+        key = write_file(text, i, 0600) ? kmsenv_local_key_load(path, NULL) : NULL;
+        ok = i == n - 1 ? TEST_ptr(key) : TEST_ptr_null(key);
+        kmsenv_local_key_free(key);
+    }
+    for (i = 0; ok && i < 4 * n; i++) {
+        char old = text[i / 4];
+
+        j = i % 4;
+        text[i / 4] = (char)(j < 2 ? change[j] : (unsigned char)old ^ change[j]);
+        key = write_file(text, n, 0600) ? kmsenv_local_key_load(path, NULL) : NULL;
+        ok = key == NULL || TEST_size_t_eq(kmsenv_local_key_count(key), 1);
+        loaded += key != NULL;
+        kmsenv_local_key_free(key);
+        text[i / 4] = old;
+    }
+    /* Digits of the id, the version and the time, and letters of the key, may become others. */
+    return ok && TEST_int_gt(loaded, 0) && TEST_int_lt(loaded, 120);
+}
+
 /* --- creating and rotating ------------------------------------------------ */
 
 static int count_entries(void)
@@ -413,6 +442,7 @@ int setup_tests(void)
     ADD_ALL_TESTS(test_good_file, (int)(sizeof(good) / sizeof(good[0])));
     ADD_ALL_TESTS(test_bad_file, (int)(sizeof(bad) / sizeof(bad[0])));
     ADD_TEST(test_odd_files);
+    ADD_TEST(test_damaged_file);
     ADD_TEST(test_create_and_rotate);
     ADD_TEST(test_rotate_refused);
     ADD_TEST(test_rotate_to_the_limit);

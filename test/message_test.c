@@ -404,15 +404,21 @@ static int test_not_a_message(void)
 {
     static const char *const texts[] = {
         "hello world, this is not one of ours", "Salted__12345678abcdefgh", "-----BEGIN KMS SEALED KEY-----\n",
-        "\x30\x03\x02\x01\x01 some DER", "\x30\x80\x0c\x0ckms-envelope", "\x1f\x8b\x08",
+        "\x30\x80\x0c\x0ckms-envelope", "\x1f\x8b\x08",
     };
     KMSENV_TEST_BYTES opened = { NULL, 0 };
+    unsigned char der[1028];
     size_t i;
     int ok = 1;
 
     for (i = 0; ok && i < sizeof(texts) / sizeof(texts[0]); i++)
         ok = TEST_false(kmsenv_test_crypt(t, 0, (const unsigned char *)texts[i], strlen(texts[i]), &opened))
             && TEST_size_t_eq(opened.len, 0) && kmsenv_test_error_is(KMSENV_R_NOT_AN_ENVELOPE);
+    /* Some DER of others: SEQUENCE { INTEGER, ... } of 1024 bytes */
+    memcpy(der, "\x30\x82\x04\x00\x02\x01\x00\x02\x82\x01\x01", 11);
+    kmsenv_test_fill(der + 11, sizeof(der) - 11, 9);
+    ok = ok && TEST_false(kmsenv_test_crypt(t, 0, der, sizeof(der), &opened)) && TEST_size_t_eq(opened.len, 0)
+        && kmsenv_test_error_is(KMSENV_R_NOT_AN_ENVELOPE);
     kmsenv_test_bytes_reset(&opened);
     return ok;
 }

@@ -25,13 +25,13 @@ typedef struct worker_st {
     int ok;
     unsigned long error;          /* of the thread's own queue */
     atomic_int *stop;             /* NULL, or: go on until set */
+    const EVP_CIPHER *cipher;     /* NULL: fetched for each message */
     const EVP_CIPHER_CTX *pattern;
 } WORKER;
 
 /* No TEST_ macros in threads: the test library is not made for them. */
-static int one_message(const KMSENV_TEST *t, int open_too)
+static int message_with(const EVP_CIPHER *cipher, int open_too)
 {
-    EVP_CIPHER *cipher = EVP_CIPHER_fetch(t->libctx, KMSENV_CIPHER_ENVELOPE, NULL);
     EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
     unsigned char sealed[LEN + 1024], opened[LEN + 2048];
     int a = 0, b = 0, c = 0, d = 0, ok;
@@ -43,6 +43,14 @@ static int one_message(const KMSENV_TEST *t, int open_too)
             && EVP_CipherUpdate(ctx, opened, &c, sealed, a + b) && EVP_CipherFinal_ex(ctx, opened + c, &d)
             && c + d == LEN && memcmp(opened, data, LEN) == 0;
     EVP_CIPHER_CTX_free(ctx);
+    return ok;
+}
+
+static int one_message(const KMSENV_TEST *t, int open_too)
+{
+    EVP_CIPHER *cipher = EVP_CIPHER_fetch(t->libctx, KMSENV_CIPHER_ENVELOPE, NULL);
+    int ok = message_with(cipher, open_too);
+
     EVP_CIPHER_free(cipher);
     return ok;
 }
@@ -54,18 +62,20 @@ static void *work(void *arg)
 
     w->ok = 1;
     for (i = 0; w->ok && (w->stop != NULL ? !atomic_load(w->stop) : i < w->messages); i++)
-        w->ok = one_message(w->t, w->open_too);
+        w->ok = w->cipher != NULL ? message_with(w->cipher, w->open_too) : one_message(w->t, w->open_too);
     w->error = ERR_peek_error();
     return NULL;
 }
 
-static int start(WORKER *w, int n, const KMSENV_TEST *t, int messages, int open_too, atomic_int *stop)
+static int start(WORKER *w, int n, const KMSENV_TEST *t, const EVP_CIPHER *cipher, int messages, int open_too,
+                 atomic_int *stop)
 {
     int i;
 
     memset(w, 0, (size_t)n * sizeof(*w));
     for (i = 0; i < n; i++) {
         w[i].t = t;
+        w[i].cipher = cipher;
         w[i].messages = messages;
         w[i].open_too = open_too;
         w[i].stop = stop;
@@ -94,7 +104,7 @@ static int test_threads_and_counters(void)
     WORKER w[THREADS];
     int ok = TEST_ptr(t)
         && TEST_size_t_eq(kmsenv_test_counter(t, "kmsenv.messages-sealed"), 0)
-        && start(w, THREADS, t, MESSAGES, 1, NULL) && join(w, THREADS)
+        && start(w, THREADS, t, NULL, MESSAGES, 1, NULL) && join(w, THREADS)
         && TEST_size_t_eq(kmsenv_test_counter(t, "kmsenv.messages-sealed"), n)
         && TEST_size_t_eq(kmsenv_test_counter(t, "kmsenv.messages-opened"), n)
         && TEST_size_t_eq(kmsenv_test_counter(t, "kmsenv.bytes-sealed"), n * LEN)
@@ -116,7 +126,7 @@ static int test_message_limit(void)
     KMSENV_TEST *t = kmsenv_test_new(KMSENV_TEST_LOCAL "dek-max-messages = 10\n");
     WORKER w[4];
     uint64_t calls;
-    int ok = TEST_ptr(t) && start(w, 4, t, 100, 0, NULL) && join(w, 4);
+    int ok = TEST_ptr(t) && start(w, 4, t, NULL, 100, 0, NULL) && join(w, 4);
 
     calls = ok ? kmsenv_test_counter(t, "kmsenv.kms-calls") : 0;
     ok = ok && TEST_size_t_ge(calls, 40) && TEST_size_t_le(calls, 44);
@@ -129,7 +139,7 @@ static int test_no_reuse(void)
 {
     KMSENV_TEST *t = kmsenv_test_new(KMSENV_TEST_LOCAL "dek-reuse = no\n");
     WORKER w[4];
-    int ok = TEST_ptr(t) && start(w, 4, t, 25, 0, NULL) && join(w, 4)
+    int ok = TEST_ptr(t) && start(w, 4, t, NULL, 25, 0, NULL) && join(w, 4)
         && TEST_size_t_eq(kmsenv_test_counter(t, "kmsenv.kms-calls"), 100);
 
     kmsenv_test_free(t);
@@ -141,7 +151,7 @@ static int test_small_cache(void)
 {
     KMSENV_TEST *t = kmsenv_test_new(KMSENV_TEST_LOCAL "cache-entries = 1\ndek-max-messages = 3\n");
     WORKER w[THREADS];
-    int ok = TEST_ptr(t) && start(w, THREADS, t, 60, 1, NULL) && join(w, THREADS);
+    int ok = TEST_ptr(t) && start(w, THREADS, t, NULL, 60, 1, NULL) && join(w, THREADS);
 
     kmsenv_test_free(t);
     return ok;
@@ -188,18 +198,51 @@ static int test_fork(int used_before)
     return ok;
 }
 
-/* Forks while other threads are in the middle of everything: no lock may be left taken in the child. */
+/* A child that opens messages of different data keys. */
+static pid_t fork_reader(const EVP_CIPHER *cipher, const KMSENV_TEST_BYTES *m, int messages)
+{
+    unsigned char room[LEN + 1024];
+    pid_t pid = fork();
+    int i, n = 0, ok = 1;
+
+    if (pid != 0)
+        return pid;
+    alarm(60);
+    for (i = 0; ok && i < messages; i++) {
+        EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+
+        ok = EVP_CipherInit_ex2(ctx, cipher, NULL, NULL, 0, NULL)
+            && EVP_CipherUpdate(ctx, room, &n, m[i].data, (int)m[i].len) && EVP_CipherFinal_ex(ctx, room + n, &n);
+        EVP_CIPHER_CTX_free(ctx);
+    }
+    _exit(ok ? 0 : 1);
+}
+
+/*
+ * Forks while other threads are in the middle of everything: no lock of the provider may be left taken
+ * in the child. libcrypto's own can be: a fetch and every random number take one. So the child opens
+ * messages, with a cipher fetched before.
+ */
 static int test_fork_among_threads(void)
 {
-    KMSENV_TEST *t = kmsenv_test_new(KMSENV_TEST_LOCAL "dek-max-messages = 5\n");
+    KMSENV_TEST *t = kmsenv_test_new(KMSENV_TEST_LOCAL "dek-reuse = no\n");
+    EVP_CIPHER *cipher = t == NULL ? NULL : EVP_CIPHER_fetch(t->libctx, KMSENV_CIPHER_ENVELOPE, NULL);
+    KMSENV_TEST_BYTES m[10];
     WORKER w[4];
     atomic_int stop = 0;
-    int i, ok = TEST_ptr(t) && start(w, 4, t, 0, 1, &stop);
+    int i, started, ok = TEST_ptr(cipher);
 
-    for (i = 0; ok && i < 12; i++)
-        ok = child_succeeded(fork_worker(t, 8));
+    memset(m, 0, sizeof(m));
+    for (i = 0; ok && i < 10; i++)
+        ok = TEST_true(kmsenv_test_crypt(t, 1, data, LEN, &m[i]));
+    started = ok = ok && start(w, 4, t, cipher, 0, 1, &stop);
+    for (i = 0; ok && i < 20; i++)
+        ok = child_succeeded(fork_reader(cipher, m, 10));
     atomic_store(&stop, 1);
-    ok = t != NULL && join(w, 4) && ok;
+    ok = started && join(w, 4) && ok;
+    for (i = 0; i < 10; i++)
+        kmsenv_test_bytes_reset(&m[i]);
+    EVP_CIPHER_free(cipher);
     kmsenv_test_free(t);
     return ok;
 }

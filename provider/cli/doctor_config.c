@@ -206,7 +206,8 @@ static void check_value(const KMSENV_INSTALLATION *in, const CONF_VALUE *v, KMSE
         kmsenv_report(report, KMSENV_CHECK_FAILED, subject, err.text, kmsenv_doctor_remedy(err.reason));
     else if (is_taken_for_section(in, v))
         kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "rename the section or choose another value",
-                       "OpenSSL takes the value of '%s = %s' for the section [%s], and drops the setting", v->name, v->value, v->value);
+                       "the value of '%s' is the name of a section too: OpenSSL takes it for that, and drops the setting",
+                       v->name);
 }
 
 /* Sets every value of a section; each that is wrong is a failed check of its own. */

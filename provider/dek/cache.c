@@ -215,7 +215,8 @@ static void take_failure(KMSENV_CACHE *c, ENTRY *e, const KMSENV_ERROR *err, uin
         return;
     *old = e->dek;
     e->dek = NULL;
-    e->refused_until_ms = now + c->policy.negative_ms;
+    /* Not just now + 0: the coarse clock that this is compared with lags behind. */
+    e->refused_until_ms = c->policy.negative_ms == 0 ? 0 : now + c->policy.negative_ms;
     list_remove(c, e);
     list_add_oldest(c, e);
 }

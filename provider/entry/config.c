@@ -27,7 +27,7 @@ const KMSENV_SETTING kmsenv_provider_settings[] = {
 
 /* --- raw values ----------------------------------------------------------- */
 
-static const char *core_text(const KMSENV_SOURCE *source, const char *key)
+const char *kmsenv_config_core_text(const KMSENV_SOURCE *source, const char *key)
 {
     char *value = NULL;
     OSSL_PARAM params[2] = { OSSL_PARAM_construct_utf8_ptr(key, &value, 0), OSSL_PARAM_construct_end() };
@@ -55,7 +55,7 @@ const char *kmsenv_config_peek(const KMSENV_SOURCE *source, const char *name)
 {
     const char *value = environment_text(name);
 
-    return value != NULL ? value : core_text(source, name);
+    return value != NULL ? value : kmsenv_config_core_text(source, name);
 }
 
 /* The value of a setting of a profile (prefix) or of the flat section (NULL). *in_file: it stands in openssl.cnf. */
@@ -68,7 +68,7 @@ static const char *raw_text(const KMSENV_SOURCE *source, const char *prefix, con
     if (value != NULL)
         return value;
     snprintf(key, sizeof(key), "%s%s%s", prefix == NULL ? "" : prefix, prefix == NULL ? "" : ".", name);
-    return core_text(source, key);
+    return kmsenv_config_core_text(source, key);
 }
 
 /* --- sections ------------------------------------------------------------- */
@@ -219,13 +219,13 @@ static int load(const LOADER *l)
 
 KMSENV_CONFIG *kmsenv_config_load(const KMSENV_SOURCE *source, OSSL_LIB_CTX *libctx, KMSENV_ERROR *err)
 {
-    const char *name = core_text(source, OSSL_PROV_PARAM_CORE_PROV_NAME);
+    const char *name = kmsenv_config_core_text(source, OSSL_PROV_PARAM_CORE_PROV_NAME);
     LOADER l = { source, NULL, OPENSSL_zalloc(sizeof(KMSENV_CONFIG)), err };
     const char *title;
 
     if (name == NULL)
         name = "kmsenv";
-    l.file = kmsenv_config_file_open(libctx, name);
+    l.file = kmsenv_config_file_open(libctx, name, source);
     title = l.file == NULL ? name : kmsenv_config_file_section(l.file, NULL);
     if (l.config == NULL || (l.config->provider = kmsenv_section_new(title)) == NULL) {
         no_memory(err);

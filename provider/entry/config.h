@@ -36,6 +36,8 @@ typedef struct kmsenv_config_st {
 /* Reads and checks everything. NULL with err naming section, setting, value and what is accepted. libctx: for parsing files. */
 KMSENV_CONFIG *kmsenv_config_load(const KMSENV_SOURCE *source, OSSL_LIB_CTX *libctx, KMSENV_ERROR *err);
 void kmsenv_config_free(KMSENV_CONFIG *config);
+/* A setting as the core has it, "name" or "profile.name"; NULL if not set. */
+const char *kmsenv_config_core_text(const KMSENV_SOURCE *source, const char *key);
 /* One setting of the flat section as it stands, unchecked: for what must be known before the rest. NULL if not set. */
 const char *kmsenv_config_peek(const KMSENV_SOURCE *source, const char *name);
 
@@ -44,8 +46,12 @@ const char *kmsenv_config_peek(const KMSENV_SOURCE *source, const char *name);
  * that OpenSSL reads by default is parsed once more to find settings that nothing accepts.
  */
 typedef struct kmsenv_config_file_st KMSENV_CONFIG_FILE;
-/* NULL if there is no such file or provider_name has no section in it: then nothing is checked. */
-KMSENV_CONFIG_FILE *kmsenv_config_file_open(OSSL_LIB_CTX *libctx, const char *provider_name);
+/*
+ * NULL if there is no such file, if provider_name has no section in it, or if the core has not all
+ * settings of that section (this library context was configured by another file, or by none): then
+ * nothing is checked.
+ */
+KMSENV_CONFIG_FILE *kmsenv_config_file_open(OSSL_LIB_CTX *libctx, const char *provider_name, const KMSENV_SOURCE *source);
 void kmsenv_config_file_free(KMSENV_CONFIG_FILE *file);
 /* The name of the provider's section, or of the subsection that key points to (NULL if it does not). Borrowed. */
 const char *kmsenv_config_file_section(const KMSENV_CONFIG_FILE *file, const char *key);

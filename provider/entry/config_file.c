@@ -11,6 +11,19 @@ struct kmsenv_config_file_st {
     int is_public;
 };
 
+static const char openssl_own[] = "identity,soft_load,module,activate";
+
+static int in_list(const char *list, const char *name)
+{
+    size_t n = strlen(name);
+    const char *p;
+
+    for (p = list; p != NULL && *p != '\0'; p += strcspn(p, ", "), p += strspn(p, ", "))
+        if (strcspn(p, ", ") == n && memcmp(p, name, n) == 0)
+            return 1;
+    return 0;
+}
+
 /* The section that openssl_conf -> providers -> <provider name> leads to. */
 static const char *find_section(const CONF *conf, const char *provider_name)
 {
@@ -23,7 +36,26 @@ static const char *find_section(const CONF *conf, const char *provider_name)
     return section;
 }
 
-KMSENV_CONFIG_FILE *kmsenv_config_file_open(OSSL_LIB_CTX *libctx, const char *provider_name)
+/* Does the core have what the section says? Subsections do not show under their own name there. */
+static int is_in_core(const KMSENV_CONFIG_FILE *file, const KMSENV_SOURCE *source)
+{
+    const STACK_OF(CONF_VALUE) *values = NCONF_get_section(file->conf, file->section);
+    const CONF_VALUE *v;
+    const char *text;
+    int i;
+
+    for (i = 0; i < sk_CONF_VALUE_num(values); i++) {
+        v = sk_CONF_VALUE_value(values, i);
+        if (in_list(openssl_own, v->name) || NCONF_get_section(file->conf, v->value) != NULL)
+            continue;
+        text = kmsenv_config_core_text(source, v->name);
+        if (text == NULL || strcmp(text, v->value) != 0)
+            return 0;
+    }
+    return 1;
+}
+
+KMSENV_CONFIG_FILE *kmsenv_config_file_open(OSSL_LIB_CTX *libctx, const char *provider_name, const KMSENV_SOURCE *source)
 {
     KMSENV_CONFIG_FILE *file = OPENSSL_zalloc(sizeof(*file));
     char *path = CONF_get1_default_config_file();
@@ -33,6 +65,8 @@ KMSENV_CONFIG_FILE *kmsenv_config_file_open(OSSL_LIB_CTX *libctx, const char *pr
     if (file != NULL && path != NULL && (file->conf = NCONF_new_ex(libctx, NULL)) != NULL
             && NCONF_load(file->conf, path, NULL) > 0) {
         file->section = find_section(file->conf, provider_name);
+        if (file->section != NULL && !is_in_core(file, source))
+            file->section = NULL;
         file->is_public = stat(path, &st) != 0 || (st.st_mode & S_IROTH) != 0;
     }
     ERR_pop_to_mark();
@@ -71,21 +105,9 @@ const char *kmsenv_config_file_section(const KMSENV_CONFIG_FILE *file, const cha
     return name;
 }
 
-static int in_list(const char *list, const char *name)
-{
-    size_t n = strlen(name);
-    const char *p;
-
-    for (p = list; p != NULL && *p != '\0'; p += strcspn(p, ", "), p += strspn(p, ", "))
-        if (strcspn(p, ", ") == n && memcmp(p, name, n) == 0)
-            return 1;
-    return 0;
-}
-
 int kmsenv_config_file_check(const KMSENV_CONFIG_FILE *file, const char *name, const KMSENV_SECTION *section,
                              const char *also, KMSENV_ERROR *err)
 {
-    static const char openssl_own[] = "identity,soft_load,module,activate";
     const STACK_OF(CONF_VALUE) *values = NCONF_get_section(file->conf, name);
     int i, top = strcmp(name, file->section) == 0;
     const char *key;

@@ -85,8 +85,9 @@ int kmsenv_header_length(const unsigned char *p, size_t n, size_t *total, KMSENV
     size_t head;
     int r = sequence_length(p, n, &head, total);
 
-    if (r < 0) {
-        kmsenv_error_set(err, KMSENV_R_NOT_AN_ENVELOPE, "not a kmsenv message: it does not start with a DER SEQUENCE");
+    /* A length of three bytes is beyond KMSENV_HEADER_MAX, whatever they are: four bytes suffice to tell. */
+    if (r < 0 || (n >= 2 && p[1] == 0x83)) {
+        kmsenv_error_set(err, KMSENV_R_NOT_AN_ENVELOPE, "not a kmsenv message: it does not start with a DER SEQUENCE of at most 65536 bytes");
         return -1;
     }
     if (r > 0 && *total > KMSENV_HEADER_MAX)

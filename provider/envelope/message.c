@@ -47,7 +47,7 @@ void kmsenv_message_free(KMSENV_MESSAGE *m)
     kmsenv_buffer_reset(&m->aad);
     kmsenv_buffer_reset(&m->header_der);
     kmsenv_queue_free(&m->queue);
-    OPENSSL_clear_free(m->bounce, KMSENV_CHUNK);
+    OPENSSL_free(m->held);
     OPENSSL_free(m);
 }
 
@@ -115,6 +115,11 @@ int kmsenv_message_init(KMSENV_MESSAGE *m, int sealing, const unsigned char *cal
 KMSENV_REQUEST *kmsenv_message_get0_request(KMSENV_MESSAGE *m)
 {
     return m->request;
+}
+
+int kmsenv_message_is_in_body(const KMSENV_MESSAGE *m)
+{
+    return m->state == KMSENV_IN_BODY;
 }
 
 int kmsenv_message_is_unstarted(const KMSENV_MESSAGE *m)
@@ -254,7 +259,7 @@ int kmsenv_message_final(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, si
     *outl = 0;
     if (!check_state(m, err))
         return 0;
-    ok = m->sealing ? kmsenv_seal_final(m, out, outl, outsize, err) : kmsenv_open_final(m, err);
+    ok = m->sealing ? kmsenv_seal_final(m, out, outl, outsize, err) : kmsenv_open_final(m, out, outl, outsize, err);
     m->state = ok ? KMSENV_DONE : KMSENV_BROKEN;
     if (!ok)
         return 0;

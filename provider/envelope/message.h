@@ -31,6 +31,8 @@ int kmsenv_message_init(KMSENV_MESSAGE *m, int sealing, const unsigned char *cal
 KMSENV_REQUEST *kmsenv_message_get0_request(KMSENV_MESSAGE *m);
 int kmsenv_message_set_segment_bits(KMSENV_MESSAGE *m, uint64_t bits, KMSENV_ERROR *err);
 int kmsenv_message_is_unstarted(const KMSENV_MESSAGE *m);
+/* The KMS was asked and data are flowing: nothing below can leave entries in OpenSSL's error queue any more. */
+int kmsenv_message_is_in_body(const KMSENV_MESSAGE *m);
 /* Caller's additional authenticated data, any number of pieces. */
 int kmsenv_message_aad(KMSENV_MESSAGE *m, const unsigned char *aad, size_t len, KMSENV_ERROR *err);
 

@@ -7,7 +7,8 @@
 # include "envelope/queue.h"
 
 # define KMSENV_PIECE_MAX  (1u << 30)    /* bytes given to the inner cipher in one call */
-# define KMSENV_CHUNK      16384         /* bytes that pass through a buffer at a time */
+# define KMSENV_CHUNK      16384         /* bytes that pass through a buffer at a time; whole AES blocks */
+# define KMSENV_HELD_MAX   32            /* a trailer and less than a block */
 
 typedef enum kmsenv_message_state_en {
     KMSENV_UNSTARTED,    /* no data yet; nothing asked of the KMS */
@@ -53,11 +54,10 @@ struct kmsenv_message_st {
     uint64_t updates;
 
     /* opening */
-    unsigned char held[KMSENV_TRAILER_LEN];   /* the last bytes so far: flag and tag, if no more come */
-    size_t held_len;
+    unsigned char *held;           /* the last bytes so far, with room for a chunk behind them */
+    size_t held_len;               /* at most KMSENV_HELD_MAX between updates */
     size_t header_total;           /* bytes of the header, 0 = not known yet */
     int last_seen;                 /* the segment flagged LAST was verified */
-    unsigned char *bounce;         /* for opening in place */
 };
 
 /* message.c: derives the CEK of header, checks or sets the commitment, keys gcm, starts segment 0. */
@@ -73,6 +73,6 @@ int kmsenv_seal_update(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, size
 int kmsenv_seal_final(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, size_t outsize, KMSENV_ERROR *err);
 int kmsenv_open_update(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, size_t outsize,
                        const unsigned char *in, size_t inl, KMSENV_ERROR *err);
-int kmsenv_open_final(KMSENV_MESSAGE *m, KMSENV_ERROR *err);
+int kmsenv_open_final(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, size_t outsize, KMSENV_ERROR *err);
 
 #endif

@@ -1,10 +1,14 @@
 /*
- * Opening. The last 17 bytes seen are held back: they are flag and tag if no more come. So an
- * update emits at most 17 bytes more than it takes in, and nothing ever has to be queued.
+ * Opening. The last 17 bytes seen are held back: they are flag and tag if no more come; and a
+ * few more, so that the inner cipher always gets whole blocks. So an update emits at most 15
+ * bytes more than it takes in, final as many, and nothing ever has to be queued.
  */
 #include <string.h>
 #include <openssl/crypto.h>
 #include "envelope/message_local.h"
+
+#define BLOCK       16      /* of AES */
+#define DIRECT_MIN  1024    /* below, joining to the held bytes costs less than a second call of the inner cipher */
 
 /* --- the header ----------------------------------------------------------- */
 
@@ -67,28 +71,27 @@ static int damaged(const KMSENV_MESSAGE *m, KMSENV_ERROR *err)
                             (unsigned long long)m->index);
 }
 
-/* Verifies the segment that ends with the held bytes and returns its flag in *flag. */
-static int end_segment(KMSENV_MESSAGE *m, unsigned char *flag, KMSENV_ERROR *err)
+/* Verifies the segment that ends with this trailer and returns its flag. */
+static int end_segment(KMSENV_MESSAGE *m, const unsigned char *trailer, unsigned char *flag, KMSENV_ERROR *err)
 {
+    unsigned char none[KMSENV_TAG_LEN];
     int len;
 
-    if (!kmsenv_message_crypt(m, flag, m->held, 1, err))
+    if (!kmsenv_message_crypt(m, flag, trailer, 1, err))
         return 0;
-    if (!EVP_CIPHER_CTX_ctrl(m->gcm, EVP_CTRL_AEAD_SET_TAG, KMSENV_TAG_LEN, m->held + 1)
-            || !EVP_DecryptFinal_ex(m->gcm, m->held, &len))
-        return damaged(m, err);
-    m->held_len = 0;
-    if (*flag != KMSENV_FLAG_MORE && *flag != KMSENV_FLAG_LAST)
+    if (!EVP_CIPHER_CTX_ctrl(m->gcm, EVP_CTRL_AEAD_SET_TAG, KMSENV_TAG_LEN, (void *)(trailer + 1))
+            || !EVP_DecryptFinal_ex(m->gcm, none, &len)
+            || (*flag != KMSENV_FLAG_MORE && *flag != KMSENV_FLAG_LAST))
         return damaged(m, err);
     return 1;
 }
 
 /* A full segment is verified as soon as its trailer is complete. */
-static int end_full_segment(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
+static int end_full_segment(KMSENV_MESSAGE *m, const unsigned char *trailer, KMSENV_ERROR *err)
 {
     unsigned char flag;
 
-    if (!end_segment(m, &flag, err))
+    if (!end_segment(m, trailer, &flag, err))
         return 0;
     if (flag == KMSENV_FLAG_LAST) {
         m->last_seen = 1;
@@ -98,78 +101,103 @@ static int end_full_segment(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
     return kmsenv_message_start_segment(m, 0, err);
 }
 
-/* Decrypts n data bytes of held || in, from the front, and takes them away there. */
-static int decrypt(KMSENV_MESSAGE *m, unsigned char *out, const unsigned char **in, size_t *inl, size_t n, KMSENV_ERROR *err)
+/*
+ * How many of the next n bytes are data for sure, if `more` bytes are known to follow them? All
+ * that is left of the segment, or whole blocks before what could be the last trailer.
+ */
+static size_t data_ready(const KMSENV_MESSAGE *m, size_t n, size_t more)
 {
-    size_t from_held = n < m->held_len ? n : m->held_len;
+    size_t ready = n + more > KMSENV_TRAILER_LEN ? n + more - KMSENV_TRAILER_LEN : 0;
 
-    if (from_held > 0) {
-        if (!kmsenv_message_crypt(m, out, m->held, from_held, err))
+    if (ready > n)
+        ready = n;
+    return ready >= m->left ? (size_t)m->left : ready - ready % BLOCK;
+}
+
+/* Opens what can be opened of n bytes; *used says how many that were, all but KMSENV_HELD_MAX at least. */
+static int run(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, const unsigned char *in, size_t n, size_t more,
+               size_t *used, KMSENV_ERROR *err)
+{
+    size_t ready;
+
+    for (*used = 0;; *used += ready) {
+        if (m->last_seen && n - *used + more > 0)
+            return kmsenv_error_set(err, KMSENV_R_MESSAGE_DAMAGED, "the message goes on after its last segment");
+        if (m->left == 0) {
+            ready = KMSENV_TRAILER_LEN;
+            if (m->last_seen || n - *used < ready)
+                return 1;
+            if (!end_full_segment(m, in + *used, err))
+                return 0;
+            continue;
+        }
+        if ((ready = data_ready(m, n - *used, more)) == 0)
+            return 1;
+        if (!kmsenv_message_crypt(m, out + *outl, in + *used, ready, err))
             return 0;
-        m->held_len -= from_held;
-        memmove(m->held, m->held + from_held, m->held_len);
+        *outl += ready;
+        m->left -= ready;
+        m->bytes += ready;
     }
-    if (!kmsenv_message_crypt(m, out + from_held, *in, n - from_held, err))
-        return 0;
-    *in += n - from_held;
-    *inl -= n - from_held;
-    m->left -= n;
-    m->bytes += n;
+}
+
+static void hold(KMSENV_MESSAGE *m, const unsigned char *in, size_t n)
+{
+    memmove(m->held, in, n);
+    m->held_len = n;
+}
+
+/*
+ * Small pieces are joined to the held bytes in a buffer, which is cheaper than two calls of the
+ * inner cipher. So are all pieces when output would run over input not read yet: the number of
+ * bytes held is the same after each whole chunk, and output never gets ahead of input.
+ */
+static int take_buffered(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, const unsigned char *in, size_t inl, KMSENV_ERROR *err)
+{
+    size_t n, used;
+
+    for (; inl > 0; in += n, inl -= n) {
+        n = inl < KMSENV_CHUNK ? inl : KMSENV_CHUNK;
+        memcpy(m->held + m->held_len, in, n);
+        n += m->held_len;
+        if (!run(m, out, outl, m->held, n, 0, &used, err))
+            return 0;
+        n -= m->held_len;
+        hold(m, m->held + used, m->held_len + n - used);
+    }
     return 1;
 }
 
-/* out may not overlap the input in a way that decrypt() would write what it has yet to read. */
-static int take_body(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, const unsigned char *in, size_t inl, KMSENV_ERROR *err)
+/* Large pieces go straight through, after the held bytes with as many new ones as make whole blocks. */
+static int take_direct(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, const unsigned char *in, size_t inl, KMSENV_ERROR *err)
 {
-    size_t n;
+    size_t n, used;
 
-    while (inl > 0) {
-        if (m->last_seen)
-            return kmsenv_error_set(err, KMSENV_R_MESSAGE_DAMAGED, "the message goes on after its last segment");
-        if (m->held_len + inl > KMSENV_TRAILER_LEN && m->left > 0) {
-            n = m->held_len + inl - KMSENV_TRAILER_LEN;
-            if (n > m->left)
-                n = (size_t)m->left;
-            if (!decrypt(m, out + *outl, &in, &inl, n, err))
-                return 0;
-            *outl += n;
-        }
-        n = KMSENV_TRAILER_LEN - m->held_len;
+    while (m->held_len > 0 && inl > 0) {
+        n = KMSENV_HELD_MAX - m->held_len;
         if (n > inl)
             n = inl;
         memcpy(m->held + m->held_len, in, n);
-        m->held_len += n;
         in += n;
         inl -= n;
-        if (m->left == 0 && m->held_len == KMSENV_TRAILER_LEN && !end_full_segment(m, err))
+        if (!run(m, out, outl, m->held, m->held_len + n, inl, &used, err))
             return 0;
+        hold(m, m->held + used, m->held_len + n - used);
     }
-    return 1;
-}
-
-/* In place, output would run over input not read yet: pieces of it go through a buffer. */
-static int take_body_in_place(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, const unsigned char *in, size_t inl, KMSENV_ERROR *err)
-{
-    size_t n;
-
-    if (m->bounce == NULL && (m->bounce = OPENSSL_malloc(KMSENV_CHUNK)) == NULL)
-        return kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory to decrypt in place");
-    for (; inl > 0; in += n, inl -= n) {
-        n = inl < KMSENV_CHUNK ? inl : KMSENV_CHUNK;
-        memcpy(m->bounce, in, n);
-        if (!take_body(m, out, outl, m->bounce, n, err))
-            return 0;
-    }
+    if (inl == 0)
+        return 1;
+    if (!run(m, out, outl, in, inl, 0, &used, err))
+        return 0;
+    hold(m, in + used, inl - used);
     return 1;
 }
 
 int kmsenv_open_update(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, size_t outsize,
                        const unsigned char *in, size_t inl, KMSENV_ERROR *err)
 {
-    const unsigned char *end = in + inl;
     size_t taken;
 
-    if (inl > 0 && (outsize < inl || outsize - inl < m->held_len))
+    if (inl > 0 && (outsize < inl || outsize - inl < BLOCK))
         return kmsenv_error_set(err, KMSENV_R_OUTPUT_TOO_SMALL, "room for %zu bytes of output of %zu bytes of input", outsize, inl);
     if (m->state == KMSENV_UNSTARTED && inl > 0)
         m->state = KMSENV_IN_HEADER;
@@ -179,24 +207,39 @@ int kmsenv_open_update(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, size
         in += taken;
         inl -= taken;
     }
-    if (inl > 0 && out < end && out + m->held_len > in)
-        return take_body_in_place(m, out, outl, in, inl, err);
-    return take_body(m, out, outl, in, inl, err);
+    if (inl == 0)
+        return 1;
+    if (m->held == NULL && (m->held = OPENSSL_malloc(KMSENV_HELD_MAX + KMSENV_CHUNK)) == NULL)
+        return kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory to open a message");
+    if (inl < DIRECT_MIN || (out < in + inl && out + 2 * KMSENV_HELD_MAX > in))
+        return take_buffered(m, out, outl, in, inl, err);
+    return take_direct(m, out, outl, in, inl, err);
 }
 
-int kmsenv_open_final(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
+int kmsenv_open_final(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, size_t outsize, KMSENV_ERROR *err)
 {
+    uint64_t full = (uint64_t)1 << m->header.segment_bits;
     unsigned char flag;
+    size_t n;
 
     if (m->state == KMSENV_UNSTARTED || m->state == KMSENV_IN_HEADER)
         return kmsenv_error_set(err, KMSENV_R_MESSAGE_TRUNCATED, "the message ends in its header, after %zu bytes", m->header_der.length);
     if (m->last_seen)
         return 1;
-    if (m->held_len < KMSENV_TRAILER_LEN || (m->index > 0 && m->left == (uint64_t)1 << m->header.segment_bits))
+    /* Only the first segment may be without data, and it is never a full one that ends here. */
+    if (m->held_len < KMSENV_TRAILER_LEN
+            || (m->index > 0 && m->left == full && m->held_len == KMSENV_TRAILER_LEN))
         return kmsenv_error_set(err, KMSENV_R_MESSAGE_TRUNCATED, "the message ends in segment %llu, before its end", (unsigned long long)m->index);
-    if (!end_segment(m, &flag, err))
+    n = m->held_len - KMSENV_TRAILER_LEN;
+    if (n > outsize)
+        return kmsenv_error_set(err, KMSENV_R_OUTPUT_TOO_SMALL, "final needs room for %zu bytes and has %zu", n, outsize);
+    if (!kmsenv_message_crypt(m, out, m->held, n, err)
+            || !end_segment(m, m->held + n, &flag, err)
+            || (flag != KMSENV_FLAG_LAST && !damaged(m, err))) {
+        OPENSSL_cleanse(out, n);
         return 0;
-    if (flag != KMSENV_FLAG_LAST)
-        return damaged(m, err);
+    }
+    m->bytes += n;
+    *outl = n;
     return 1;
 }

@@ -224,8 +224,10 @@ static KMSENV_CREDENTIAL *refresh(KMSENV_CREDENTIALS *c, const KMSENV_CREDENTIAL
         c->last = *err;
         c->not_before_ms = kmsenv_clock_ms() + RETRY_PAUSE;
     }
-    if (fresh != NULL || is_usable(c->current, rejected, now))
+    if (fresh != NULL || is_usable(c->current, rejected, now)) {
         result = reference(c->current);
+        kmsenv_error_clear(err);
+    }
     kmsenv_lock_wake(c->lock);
     kmsenv_lock_release(c->lock);
     credential_free(dead);

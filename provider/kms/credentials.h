@@ -74,7 +74,9 @@ int kmsenv_credentials_ini(const KMSENV_BUFFER *text, const char *section, const
 
 /* Checks a metadata endpoint: plain http to the vendor's host or to loopback, nothing else. */
 int kmsenv_metadata_endpoint(KMSENV_ENDPOINT *e, const char *text, const char *vendor_host, KMSENV_ERROR *err);
-/* GET of a path. ABSENT if nobody answers, or the path is not there (404). */
+/* The request: GET of a path below the endpoint's, past any proxy. */
+int kmsenv_metadata_request(const KMSENV_ENDPOINT *e, const char *path, KMSENV_REQUEST *request, KMSENV_ERROR *err);
+/* Makes it. ABSENT if nobody answers, or the path is not there (404). */
 int kmsenv_metadata_get(KMSENV_HTTP *http, const KMSENV_ENDPOINT *e, const char *path, uint64_t deadline_ms,
                         KMSENV_REPLY *reply, KMSENV_ERROR *err);
 

@@ -16,6 +16,14 @@ int kmsenv_metadata_endpoint(KMSENV_ENDPOINT *e, const char *text, const char *v
                             text, vendor_host);
 }
 
+int kmsenv_metadata_request(const KMSENV_ENDPOINT *e, const char *path, KMSENV_REQUEST *request, KMSENV_ERROR *err)
+{
+    kmsenv_request_init(request, "GET");
+    request->direct = 1;
+    kmsenv_buffer_printf(&request->target, "%s%s", e->path, path);
+    return kmsenv_request_add_header(request, "Host", e->authority, err);
+}
+
 int kmsenv_metadata_get(KMSENV_HTTP *http, const KMSENV_ENDPOINT *e, const char *path, uint64_t deadline_ms,
                         KMSENV_REPLY *reply, KMSENV_ERROR *err)
 {
@@ -23,10 +31,7 @@ int kmsenv_metadata_get(KMSENV_HTTP *http, const KMSENV_ENDPOINT *e, const char 
     KMSENV_REQUEST request;
     int sent, result = KMSENV_SOURCE_FAILED;
 
-    kmsenv_request_init(&request, "GET");
-    request.direct = 1;
-    kmsenv_buffer_printf(&request.target, "%s%s", e->path, path);
-    if (kmsenv_request_add_header(&request, "Host", e->authority, err)) {
+    if (kmsenv_metadata_request(e, path, &request, err)) {
         sent = kmsenv_http_send(http, e, &request, soon < deadline_ms ? soon : deadline_ms, reply, err);
         if (!sent)
             result = err->reason == KMSENV_R_KMS_UNREACHABLE ? KMSENV_SOURCE_ABSENT : KMSENV_SOURCE_FAILED;

@@ -11,7 +11,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -21,7 +21,7 @@
 #include <openssl/x509_vfy.h>
 #include "core/clock.h"
 #include "core/lock.h"
-#include "kms/guard.h"
+#include "kms/apart.h"
 #include "kms/http.h"
 
 #define LIBRARY  "libcurl.so.4"
@@ -154,7 +154,33 @@ int kmsenv_http_endpoint(const KMSENV_HTTP *http, KMSENV_ENDPOINT *e, const char
     return kmsenv_endpoint_parse(e, text, http->plain_http, what, err);
 }
 
-/* An idle handle, or NULL. Those of a parent process are forgotten: their sockets are the parent's to talk on. */
+/*
+ * Handles that must be neither used nor cleaned up any more: those of a parent process, whose
+ * sockets are not ours to talk on, and those left when OpenSSL goes away before us. They stay as
+ * they are, and can still be found, so that leak checkers do not take them for lost.
+ */
+typedef struct parked_st {
+    struct parked_st *next;
+    CURL *handle[POOL_MAX];
+} PARKED;
+
+static _Atomic(PARKED *) parked;
+
+/* Under the lock, or when nobody else uses http any more. */
+static void pool_park(KMSENV_HTTP *http)
+{
+    PARKED *p;
+
+    if (http->count > 0 && (p = OPENSSL_zalloc(sizeof(*p))) != NULL) {
+        memcpy(p->handle, http->idle, http->count * sizeof(http->idle[0]));
+        p->next = atomic_load(&parked);
+        while (!atomic_compare_exchange_weak(&parked, &p->next, p))
+            ;
+    }
+    http->count = 0;
+}
+
+/* An idle handle of this process, or NULL. */
 static CURL *pool_take(KMSENV_HTTP *http)
 {
     CURL *handle = NULL;
@@ -162,7 +188,7 @@ static CURL *pool_take(KMSENV_HTTP *http)
     kmsenv_lock_take(http->lock);
     if (http->generation != kmsenv_fork_generation()) {
         http->generation = kmsenv_fork_generation();
-        http->count = 0;
+        pool_park(http);
     }
     if (http->count > 0)
         handle = http->idle[--http->count];
@@ -403,42 +429,6 @@ static CURLcode perform(CURL *handle, TRANSFER *t)
     return code;
 }
 
-/* --- helper threads ------------------------------------------------------- */
-
-typedef struct job_st {
-    void (*run)(void *arg);
-    void *arg;
-} JOB;
-
-static void *helper_main(void *arg)
-{
-    const JOB *job = arg;
-
-    kmsenv_guard_enter();
-    job->run(job->arg);
-    kmsenv_guard_leave();
-    return NULL;
-}
-
-/* Runs a job on a thread of its own, with all signals blocked, and waits for it. 0 if there is no thread to be had. */
-static int run_apart(void (*run)(void *), void *arg)
-{
-    JOB job = { run, arg };
-    sigset_t all, before;
-    pthread_t thread;
-    int cancel, failed;
-
-    sigfillset(&all);
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);   /* the helper works on this stack frame */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    failed = pthread_create(&thread, NULL, helper_main, &job);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (!failed)
-        pthread_join(thread, NULL);
-    pthread_setcancelstate(cancel, NULL);
-    return !failed;
-}
-
 static void run_transfer(void *arg)
 {
     TRANSFER *t = arg;
@@ -472,7 +462,8 @@ void kmsenv_http_free(KMSENV_HTTP *http)
         return;
     /* While OpenSSL itself goes away, libcurl's use of it is no longer safe: the process ends anyway. */
     if (http->count > 0 && http->generation == kmsenv_fork_generation() && OPENSSL_init_crypto(0, NULL))
-        run_apart(run_cleanup, http);
+        kmsenv_apart_run(run_cleanup, http);
+    pool_park(http);
     kmsenv_lock_free(http->lock);
     OPENSSL_free(http->ca_file);
     OPENSSL_free(http->proxy);
@@ -543,7 +534,7 @@ int kmsenv_http_send(KMSENV_HTTP *http, const KMSENV_ENDPOINT *to, const KMSENV_
 
     if (!kmsenv_request_check(request, err))
         return 0;
-    if (!run_apart(run_transfer, &t))
+    if (!kmsenv_apart_run(run_transfer, &t))
         return kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no thread for the request to the KMS; check the limit on processes");
     if (t.code == CURLE_OK)
         return 1;

@@ -263,8 +263,10 @@ static int operation_end(OPERATION *op, int ok)
     event.milliseconds = kmsenv_clock_ms() - op->start_ms;
     event.reason = ok ? KMSENV_R_NONE : err->reason;
     kmsenv_audit_write(op->kms->services.audit, &event);
-    if (ok)
+    if (ok) {
+        kmsenv_error_clear(err);   /* what an attempt left that was followed by a better one */
         return 1;
+    }
     kmsenv_count(op->kms->services.counters, KMSENV_COUNTER_KMS_FAILURES, 1);
     return kmsenv_error_prefix(err, "profile %.80s (%s, %.120s): ", op->kms->profile, op->kms->method->name,
                                key_id == NULL ? "key not known" : key_id);

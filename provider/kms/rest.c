@@ -194,8 +194,10 @@ int kmsenv_rest_perform(KMSENV_REST *rest, const KMSENV_REST_CALL *call, uint64_
         kmsenv_credentials_forget(rest->credentials, l.credential);
     kmsenv_credential_release(rest->credentials, l.credential);
     *attempts += l.sent;
-    if (verdict == KMSENV_VERDICT_OK)
+    if (verdict == KMSENV_VERDICT_OK) {
+        kmsenv_error_clear(err);
         return 1;
+    }
     if (l.sent > 1)
         kmsenv_error_prefix(err, "%u attempts: ", l.sent);
     return 0;

@@ -75,7 +75,9 @@ KMSENV_TENCENT_CHAIN *kmsenv_tencent_chain_new(const KMSENV_SECTION *section, KM
                                                KMSENV_ERROR *err);
 void kmsenv_tencent_chain_free(KMSENV_TENCENT_CHAIN *chain);
 
-/* Its replies, for tests: the name of the role; the role's credentials; those of AssumeRoleWithWebIdentity. */
+/* Path of the metadata service about a role; NULL: about which role there is. */
+int kmsenv_tencent_role_path(const char *role, char *out, size_t room);
+/* Its replies: the name of the role; the role's credentials; those of AssumeRoleWithWebIdentity. */
 int kmsenv_tencent_role_name(const KMSENV_REPLY *reply, char *out, size_t room, KMSENV_ERROR *err);
 int kmsenv_tencent_role_credential(KMSENV_REPLY *reply, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err);
 KMSENV_VERDICT kmsenv_tencent_sts_credential(KMSENV_REPLY *reply, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err);

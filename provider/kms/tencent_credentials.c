@@ -11,7 +11,7 @@
 #define FILE_MAX_SIZE 65536
 #define ROLE_MAX      128
 #define METADATA_HOST "metadata.tencentyun.com"
-#define METADATA_PATH "/latest/meta-data/cam/security-credentials/"
+#define PATH_MAX_LEN  (ROLE_MAX + 64)
 
 struct kmsenv_tencent_chain_st {
     const KMSENV_SECTION *section;
@@ -184,6 +184,13 @@ static int from_file(void *arg, int64_t now, uint64_t deadline_ms, KMSENV_CREDEN
 
 /* --- role of the virtual machine ------------------------------------------ */
 
+int kmsenv_tencent_role_path(const char *role, char *out, size_t room)
+{
+    int n = snprintf(out, room, "/latest/meta-data/cam/security-credentials/%s", role == NULL ? "" : role);
+
+    return n > 0 && (size_t)n < room;
+}
+
 int kmsenv_tencent_role_name(const KMSENV_REPLY *reply, char *out, size_t room, KMSENV_ERROR *err)
 {
     const char *text = kmsenv_buffer_text(&reply->body);
@@ -236,15 +243,17 @@ int kmsenv_tencent_role_credential(KMSENV_REPLY *reply, KMSENV_CREDENTIAL *out, 
 static int get_role(KMSENV_TENCENT_CHAIN *chain, uint64_t deadline_ms, char *role, KMSENV_ERROR *err)
 {
     const char *set = kmsenv_section_text(chain->section, "cvm-role");
+    char path[PATH_MAX_LEN];
     KMSENV_REPLY reply;
     int found;
 
     kmsenv_reply_init(&reply);
+    kmsenv_tencent_role_path(NULL, path, sizeof(path));
     if (set != NULL) {
         kmsenv_buffer_add_text(&reply.body, set);
         found = KMSENV_SOURCE_FOUND;
     } else {
-        found = kmsenv_metadata_get(chain->http, &chain->metadata, METADATA_PATH, deadline_ms, &reply, err);
+        found = kmsenv_metadata_get(chain->http, &chain->metadata, path, deadline_ms, &reply, err);
     }
     if (found == KMSENV_SOURCE_FOUND)
         found = kmsenv_tencent_role_name(&reply, role, ROLE_MAX, err);
@@ -255,14 +264,14 @@ static int get_role(KMSENV_TENCENT_CHAIN *chain, uint64_t deadline_ms, char *rol
 static int from_cvm_role(void *arg, int64_t now, uint64_t deadline_ms, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
 {
     KMSENV_TENCENT_CHAIN *chain = arg;
-    char role[ROLE_MAX], path[sizeof(METADATA_PATH) + ROLE_MAX];
+    char role[ROLE_MAX], path[PATH_MAX_LEN];
     KMSENV_REPLY reply;
     int found;
 
     (void)now;
     if ((found = get_role(chain, deadline_ms, role, err)) != KMSENV_SOURCE_FOUND)
         return found;
-    snprintf(path, sizeof(path), METADATA_PATH "%s", role);
+    kmsenv_tencent_role_path(role, path, sizeof(path));
     kmsenv_reply_init(&reply);
     found = kmsenv_metadata_get(chain->http, &chain->metadata, path, deadline_ms, &reply, err);
     if (found == KMSENV_SOURCE_FOUND)

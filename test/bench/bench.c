@@ -77,16 +77,19 @@ size_t bench_seal(const EVP_CIPHER *cipher, unsigned char *out, const unsigned c
     return total + (size_t)len;
 }
 
-void bench_pairs(unsigned long rounds, BENCH_SIDE *run, void *arg)
+void bench_pairs(unsigned long rounds, unsigned long slices, BENCH_SIDE *run, void *arg)
 {
     double cost[2];
-    unsigned long i;
+    unsigned long i, j;
 
     run(arg, 0);
     run(arg, 1);
     for (i = 0; i < rounds; i++) {
-        cost[i % 2] = run(arg, (int)(i % 2));
-        cost[1 - i % 2] = run(arg, (int)(1 - i % 2));
-        printf("%.3f %.3f\n", cost[0], cost[1]);
+        cost[0] = cost[1] = 0;
+        for (j = 0; j < slices; j++) {
+            cost[(i + j) % 2] += run(arg, (int)((i + j) % 2));
+            cost[(i + j + 1) % 2] += run(arg, (int)((i + j + 1) % 2));
+        }
+        printf("%.3f %.3f\n", cost[0] / (double)slices, cost[1] / (double)slices);
     }
 }

@@ -25,11 +25,12 @@ void bench_load_provider(OSSL_LIB_CTX *libctx);
 size_t bench_seal(const EVP_CIPHER *cipher, unsigned char *out, const unsigned char *in, size_t n);
 
 /*
- * Runs both sides `rounds` times, after one round that does not count, and prints the pairs. Which
- * side goes first changes from round to round: what the first leaves in the caches is then no bias.
+ * Runs both sides `rounds` times, after one that does not count, and prints the pairs. A round is the
+ * mean of `slices` runs of each side in turn: short slices see the same moods of the machine. Which
+ * side goes first changes every time: what the first leaves in the caches is then no bias.
  */
 typedef double BENCH_SIDE(void *arg, int side);
-void bench_pairs(unsigned long rounds, BENCH_SIDE *run, void *arg);
+void bench_pairs(unsigned long rounds, unsigned long slices, BENCH_SIDE *run, void *arg);
 
 /* The subcommands of bench_evp, with their arguments after the name. */
 void bench_stream(unsigned long rounds, char **argv);

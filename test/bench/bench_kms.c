@@ -11,6 +11,8 @@
 #include <curl/curl.h>
 #include "bench.h"
 
+#define SLICES 4
+
 typedef struct kms_st {
     EVP_CIPHER_CTX *ctx;
     CURL *handle;
@@ -118,6 +120,6 @@ int main(int argc, char **argv)
     bench_check((k.ctx = EVP_CIPHER_CTX_new()) != NULL
                 && EVP_EncryptInit_ex2(k.ctx, bench_envelope_cipher(), key, NULL, NULL), "init");
     prepare_bare(&k, argv);
-    bench_pairs(bench_number(argv[1]), run, &k);
+    bench_pairs(bench_number(argv[1]), SLICES, run, &k);
     return 0;
 }

@@ -8,7 +8,8 @@
 #include "bench.h"
 
 #define SIZE_MAXIMUM 65536
-#define ROUND_NS     60e6
+#define SLICES       16
+#define SLICE_NS     4e6
 
 typedef enum { REUSED, RENAMED, FRESH } MANNER;
 
@@ -99,6 +100,6 @@ void bench_message(unsigned long rounds, char **argv)
     m.count = 200;
     run(&m, 0);
     ns = run(&m, 0);
-    m.count = (unsigned long)(ROUND_NS / ns) + 1;
-    bench_pairs(rounds, run, &m);
+    m.count = (unsigned long)(SLICE_NS / ns) + 1;
+    bench_pairs(rounds, SLICES, run, &m);
 }

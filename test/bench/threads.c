@@ -8,7 +8,7 @@
 #include <string.h>
 #include "bench.h"
 
-#define MESSAGES 60000
+#define MESSAGES 20000
 #define SIZE     1024
 
 typedef struct worker_st {
@@ -90,5 +90,5 @@ void bench_threads(unsigned long rounds, char **argv)
     THREADS t = { .is_raw = strcmp(argv[0], "raw") == 0, .cpu = strcmp(argv[1], "cpu") == 0, .count = MESSAGES };
 
     t.cipher = t.is_raw ? bench_raw_cipher() : bench_envelope_cipher();
-    bench_pairs(rounds, run, &t);
+    bench_pairs(rounds, 4, run, &t);
 }

@@ -32,7 +32,7 @@ KINDS = {
     "garbage": "a reply that is not in the dialect's format",
     "empty": "200 with an empty body",
     "oversize": "a well-formed looking reply of `bytes` (default 2 MiB)",
-    "redirect": "302 to `location`",
+    "redirect": "HTTP `status` (default 302) with `location`",
     "clock-skew": "reply that the signature has expired, with a Date `seconds` off",
     "error": "the dialect's error with this `code` and `message`",
 }
@@ -105,7 +105,7 @@ def _instead(rule, dialect, request):
     if kind == "oversize":
         return Reply(body=b'{"Response":{"Filler":"' + b"A" * rule.get("bytes", 2 << 20) + b'"}}', outcome=kind)
     if kind == "redirect":
-        return Reply(302, b"", [("Location", rule["location"])], "text/plain", outcome=kind)
+        return Reply(rule.get("status", 302), b"", [("Location", rule["location"])], "text/plain", outcome=kind)
     if kind == "clock-skew":
         reply = dialect.error("clock", request)
         reply.date_offset = rule.get("seconds", 3600)

@@ -62,7 +62,7 @@ class Server:
                                                self._certificate_chooser(dialect), port))
             port = 0
         # where a redirect would lead: it must never see a request
-        self.trap = Listener("trap", self._trap, self.journal)
+        self.trap = Listener("trap", self._trap, self.journal, lambda: self.contexts[certificates.GOOD])
         self.metadata = Listener("metadata", self._metadata, self.journal)
         self.control = Listener("control", Control(self), Journal(os.devnull))
 

@@ -70,7 +70,7 @@ class StandIn:
 
     @property
     def trap_url(self):
-        return "http://127.0.0.1:%d/followed" % self.ports["trap"]
+        return "https://127.0.0.1:%d/followed" % self.ports["trap"]
 
     @property
     def ca_file(self):

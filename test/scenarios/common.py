@@ -23,6 +23,7 @@ for folder in (TEST, os.path.join(TEST, "kms")):
 import reader  # noqa: E402,F401  (for the scenarios)
 from standin import StandIn  # noqa: E402,F401
 
+TEXT = b"some data to protect"
 OPENSSL = os.environ.get("KMSENV_TEST_OPENSSL", "/usr/bin/openssl")
 BUILD = os.environ.get("KMSENV_TEST_BUILD") or os.environ.get("KMSENV_BUILD", "")
 MODULE_DIR = os.environ.get("KMSENV_TEST_MODULE_DIR") or os.environ.get("KMSENV_MODULE_DIR") or BUILD
@@ -249,6 +250,44 @@ class Scenario(unittest.TestCase):
         kms = StandIn()
         self.addCleanup(kms.__exit__)
         return kms.start()
+
+
+class KmsScenario(Scenario):
+    """A stand-in KMS, self.kms, and processes that use it."""
+
+    def setUp(self):
+        super().setUp()
+        self.kms = self.standin()
+
+    def process(self, timeout=4, **settings):
+        """A new process under test with these provider settings."""
+        return self.tool(self.config({"prod": tencent_profile(self.kms, kms_timeout=timeout)}, **settings))
+
+    def works(self, kmsenv, message=None):
+        result = kmsenv.seal([TEXT])[0] if message is None else kmsenv.open([message])[0]
+        self.assertIsNotNone(result, kmsenv.last)
+        return result
+
+    def fails(self, kmsenv, *reasons, message=None):
+        result = kmsenv.seal([TEXT])[0] if message is None else kmsenv.open([message])[0]
+        self.assertIsNone(result)
+        self.assertIn(kmsenv.last["reason"], reasons, kmsenv.last)
+        self.assertEqual(kmsenv.last["entries"], 1)
+
+    def generated(self, outcome=None):
+        return self.kms.calls("GenerateDataKey", outcome)
+
+    @staticmethod
+    def key_of(message):
+        return reader.Header.parse(message).data_key.id
+
+    def messages_of_many_keys(self, count):
+        kmsenv = self.process(dek_reuse="no")
+        messages = kmsenv.seal([TEXT] * count)
+        self.assertEqual(len({self.key_of(m) for m in messages}), count)
+        kmsenv.stop()
+        self.kms.reset()
+        return messages
 
 
 def main():

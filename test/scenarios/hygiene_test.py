@@ -8,11 +8,10 @@ import re
 import subprocess
 
 import common
-from common import Scenario, reader, tencent_profile
+from common import TEXT, KmsScenario, reader, tencent_profile
 
 from client import Client
 
-TEXT = b"some data to protect"
 PIECE = 1 << 24
 
 
@@ -51,14 +50,13 @@ def search_file(path, needles):
     return {name: data.count(needle) for name, needle in needles.items()}
 
 
-class Hygiene(Scenario):
+class Hygiene(KmsScenario):
     def setUp(self):
         super().setUp()
-        self.kms = self.standin()
         self.configuration = self.config({"prod": tencent_profile(self.kms, secret_key="env:THE_SECRET")})
         self.environment = {"THE_SECRET": self.kms.secret_key}
 
-    def process(self):
+    def running(self):
         return self.tool(self.configuration, environment=self.environment)
 
     def needles(self, message):
@@ -126,20 +124,20 @@ class Hygiene(Scenario):
         self.assertTrue(all(search_file(core, present).values()))
 
     def test_after_sealing(self):
-        kmsenv = self.process()
+        kmsenv = self.running()
         message = kmsenv.seal([TEXT] * 50)[0]
         self.check_in_use(kmsenv, message)
         self.check_gone(kmsenv, message)
 
     def test_after_opening(self):
-        message = self.process().seal([TEXT])[0]
-        kmsenv = self.process()
+        message = self.running().seal([TEXT])[0]
+        kmsenv = self.running()
         self.assertEqual(kmsenv.open([message] * 50), [TEXT] * 50)
         self.check_in_use(kmsenv, message)
         self.check_gone(kmsenv, message)
 
     def test_after_failures_and_threads(self):
-        kmsenv = self.process()
+        kmsenv = self.running()
         message = kmsenv.seal([TEXT])[0]
         damaged = message[:-1] + bytes([message[-1] ^ 1])
         self.assertEqual(kmsenv.open([damaged, message[:-5], message], chunk=3), [None, None, TEXT])

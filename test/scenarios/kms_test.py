@@ -8,14 +8,12 @@ import os
 import time
 
 import common
-from common import Scenario, reader, tencent_profile
+from common import TEXT, KmsScenario, reader, tencent_profile
 
 from client import Client
 
 # kms-timeout of the profiles here, in seconds; no case may take longer than that, with some room for a slow machine
 TIMEOUT, ROOM = 4, 3
-TEXT = b"some data to protect"
-
 OK = 0
 THROTTLED, UNREACHABLE, DENIED, DISABLED, NOT_FOUND, REJECTED, CREDENTIALS, MALFORMED, REQUEST, CLOCK, MISMATCH = \
     61, 60, 62, 63, 64, 65, 66, 67, 68, 71, 41
@@ -79,10 +77,9 @@ MATRIX = [
 ]
 
 
-class KmsCase(Scenario):
+class KmsCase(KmsScenario):
     def setUp(self):
         super().setUp()
-        self.kms = self.standin()
         self.audit = os.path.join(self.dir, "audit.log")
         self.secrets = [self.kms.secret_key.encode()]
 
@@ -152,10 +149,13 @@ class Matrix(KmsCase):
     def test_redirect_is_not_followed(self):
         message, config = self.sealed(), self.kms_config()
         for verb in BOTH:
-            result, answer, _ = self.run_case(config, message, verb, always("redirect", location=self.kms.trap_url))
-            self.assertIsNone(result)
-            self.assertIn(answer["reason"], (MALFORMED, REQUEST, UNREACHABLE))
-            self.assertEqual(self.kms.trapped(), 0)
+            for status in (301, 302, 307, 308):
+                result, answer, _ = self.run_case(config, message, verb,
+                                                  always("redirect", status=status, location=self.kms.trap_url))
+                self.assertIsNone(result)
+                self.assertIn(answer["reason"], (MALFORMED, REQUEST, UNREACHABLE))
+                self.assertRegex(answer["error"], "redirect|%d" % status)
+                self.assertEqual((self.kms.trapped(), self.kms.calls()), (0, 1))
 
     def test_clock_is_corrected(self):
         message, config = self.sealed(), self.kms_config()

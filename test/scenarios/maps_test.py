@@ -5,9 +5,7 @@ import subprocess
 import time
 
 import common
-from common import OPENSSL, Scenario, clean_environment, local_profile, tencent_profile
-
-TEXT = b"some data to protect"
+from common import OPENSSL, TEXT, KmsScenario, clean_environment, local_profile, tencent_profile
 
 
 def mapped(pid, name):
@@ -15,10 +13,9 @@ def mapped(pid, name):
         return any(name in line for line in maps)
 
 
-class Maps(Scenario):
+class Maps(KmsScenario):
     def setUp(self):
         super().setUp()
-        self.kms = self.standin()
         self.network = self.config({"prod": tencent_profile(self.kms)})
         self.local = self.local_config()
 

@@ -188,13 +188,26 @@ class Reader(Scenario):
             return whole(name, integer(1), encode(reader.SEQUENCE, *parts), header.parameters_der)
         wrap = data_key.wraps[0].encode()
         identity, length = encode(reader.OCTETS, data_key.id), integer(32)
-        long_form = b"\x30\x84" + len(header.der[3:]).to_bytes(4, "big") + header.der[3:] + body
+        content = name + integer(1) + key + header.parameters_der
+
+        def padded(tag, inner, octets):
+            return bytes([tag, 0x80 | octets]) + len(inner).to_bytes(octets, "big") + inner
         cases = {
             "version 2": whole(name, integer(2), key, header.parameters_der),
             "other format": whole(text("kms-envelopf"), integer(1), key, header.parameters_der),
             "something more": whole(name, integer(1), key, header.parameters_der, integer(1)),
-            "length not minimal": long_form,
-            "indefinite length": b"\x30\x80" + header.der[3:] + b"\0\0" + body,
+            **{"outer length in %d octets" % n: padded(reader.SEQUENCE, content, n) + body for n in (2, 3, 4, 5)
+               if n > (len(content).bit_length() + 7) // 8},
+            **{"parameters' length in %d octets" % n: whole(name, integer(1), key, padded(
+                reader.SEQUENCE, header.parameters_der[2:], n)) for n in (1, 2, 3)},
+            **{"id's length in %d octets" % n: keyed(padded(reader.OCTETS, data_key.id, n), length, encode(reader.SEQUENCE, wrap))
+               for n in (1, 2, 3)},
+            **{"salt's length in %d octets" % n: whole(name, integer(1), key, encode(
+                reader.SEQUENCE, encode(reader.OID, header.cipher), padded(reader.OCTETS, header.salt, n), integer(35),
+                encode(reader.OCTETS, header.commitment))) for n in (1, 2)},
+            "format's length in 1 octet": whole(padded(reader.UTF8, b"kms-envelope", 1), integer(1), key, header.parameters_der),
+            "version in two octets": whole(name, b"\x02\x02\x00\x01", key, header.parameters_der),
+            "indefinite length": b"\x30\x80" + content + b"\0\0" + body,
             "17 wraps": keyed(identity, length, encode(reader.SEQUENCE, *[wrap] * 17)),
             "length 33": keyed(identity, integer(33), encode(reader.SEQUENCE, wrap)),
             "length padded": keyed(identity, b"\x02\x02\x00\x20", encode(reader.SEQUENCE, wrap)),
