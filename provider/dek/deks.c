@@ -50,13 +50,13 @@ KMSENV_DEKS *kmsenv_deks_new(const KMSENV_SECTION *section, KMSENV_KMS **profile
         d->count = count;
         memcpy(d->profile, profile, count * sizeof(profile[0]));
         d->cache = kmsenv_cache_new(&policy, services->counters);
-        d->defaults = kmsenv_request_new(d);
+        d->defaults = kmsenv_dek_request_new(d);
     } else {
         for (i = 0; i < count; i++)
             kmsenv_kms_free(profile[i]);
     }
     if (d == NULL || d->cache == NULL || d->defaults == NULL
-            || !kmsenv_request_set_wraps(d->defaults, kmsenv_section_text(section, "wraps"), err)) {
+            || !kmsenv_dek_request_set_wraps(d->defaults, kmsenv_section_text(section, "wraps"), err)) {
         kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for the data keys");
         kmsenv_deks_free(d);
         return NULL;
@@ -71,20 +71,20 @@ void kmsenv_deks_free(KMSENV_DEKS *deks)
     if (deks == NULL)
         return;
     kmsenv_cache_free(deks->cache);
-    kmsenv_request_free(deks->defaults);
+    kmsenv_dek_request_free(deks->defaults);
     for (i = 0; i < deks->count; i++)
         kmsenv_kms_free(deks->profile[i]);
     OPENSSL_free(deks);
 }
 
-const KMSENV_CONTEXT *kmsenv_request_context_for(const KMSENV_REQUEST *request, size_t i)
+const KMSENV_CONTEXT *kmsenv_dek_request_context_for(const KMSENV_DEK_REQUEST *request, size_t i)
 {
     return request->has_context ? &request->context
         : kmsenv_kms_context(request->deks->profile[request->profile[i]]);
 }
 
 /* Must every wrap that names a context name at least what the reader asks for? */
-static int check_context(const KMSENV_REQUEST *request, const unsigned char *der, size_t len, KMSENV_ERROR *err)
+static int check_context(const KMSENV_DEK_REQUEST *request, const unsigned char *der, size_t len, KMSENV_ERROR *err)
 {
     KMSENV_DATA_KEY *key, *stored;
     size_t i;
@@ -107,7 +107,7 @@ static int check_context(const KMSENV_REQUEST *request, const unsigned char *der
                                   "the message was encrypted under another encryption context than the one asked for");
 }
 
-KMSENV_DEK *kmsenv_deks_get_to_decrypt(KMSENV_DEKS *deks, const KMSENV_REQUEST *request,
+KMSENV_DEK *kmsenv_deks_get_to_decrypt(KMSENV_DEKS *deks, const KMSENV_DEK_REQUEST *request,
                                        const unsigned char *der, size_t len, KMSENV_ERROR *err)
 {
     KMSENV_UNWRAP unwrap = { deks, der, len };
@@ -120,7 +120,7 @@ KMSENV_DEK *kmsenv_deks_get_to_decrypt(KMSENV_DEKS *deks, const KMSENV_REQUEST *
     return kmsenv_cache_get(deks->cache, &key, kmsenv_dek_unwrap, &unwrap, err);
 }
 
-KMSENV_DEK *kmsenv_deks_get_to_encrypt(KMSENV_DEKS *deks, KMSENV_REQUEST *request, size_t least, KMSENV_ERROR *err)
+KMSENV_DEK *kmsenv_deks_get_to_encrypt(KMSENV_DEKS *deks, KMSENV_DEK_REQUEST *request, size_t least, KMSENV_ERROR *err)
 {
     KMSENV_CACHE_KEY key = { request->name, request->name_len, request->hash, 1 };
     KMSENV_DEK *dek;

@@ -23,25 +23,25 @@ KMSENV_DEKS *kmsenv_deks_new(const KMSENV_SECTION *section, KMSENV_KMS **profile
 void kmsenv_deks_free(KMSENV_DEKS *deks);
 
 /* What a message asks for. */
-typedef struct kmsenv_request_st KMSENV_REQUEST;
-KMSENV_REQUEST *kmsenv_request_new(KMSENV_DEKS *deks);
-void kmsenv_request_free(KMSENV_REQUEST *request);
-KMSENV_REQUEST *kmsenv_request_dup(const KMSENV_REQUEST *request);
+typedef struct kmsenv_dek_request_st KMSENV_DEK_REQUEST;
+KMSENV_DEK_REQUEST *kmsenv_dek_request_new(KMSENV_DEKS *deks);
+void kmsenv_dek_request_free(KMSENV_DEK_REQUEST *request);
+KMSENV_DEK_REQUEST *kmsenv_dek_request_dup(const KMSENV_DEK_REQUEST *request);
 /* Profiles by name, comma separated; the first generates, the others wrap. */
-int kmsenv_request_set_profiles(KMSENV_REQUEST *request, const char *names, KMSENV_ERROR *err);
+int kmsenv_dek_request_set_profiles(KMSENV_DEK_REQUEST *request, const char *names, KMSENV_ERROR *err);
 /* Encryption: bound to every wrap instead of the profiles' own. Decryption: each pair must be in the wrap. */
-int kmsenv_request_set_context(KMSENV_REQUEST *request, const char *text, KMSENV_ERROR *err);
+int kmsenv_dek_request_set_context(KMSENV_DEK_REQUEST *request, const char *text, KMSENV_ERROR *err);
 /* "inline" or "detached": is the DataKey of a new message written with its wraps, or into the keyring? */
-int kmsenv_request_set_wraps(KMSENV_REQUEST *request, const char *text, KMSENV_ERROR *err);
-int kmsenv_request_is_detached(const KMSENV_REQUEST *request);
+int kmsenv_dek_request_set_wraps(KMSENV_DEK_REQUEST *request, const char *text, KMSENV_ERROR *err);
+int kmsenv_dek_request_is_detached(const KMSENV_DEK_REQUEST *request);
 /* A given DEK instead of a new one: DER DataKey or a key reference (kmsenv_reference_parse). Empty bytes: none. */
-int kmsenv_request_set_data_key(KMSENV_REQUEST *request, const unsigned char *bytes, size_t len, KMSENV_ERROR *err);
-int kmsenv_request_has_data_key(const KMSENV_REQUEST *request);
+int kmsenv_dek_request_set_data_key(KMSENV_DEK_REQUEST *request, const unsigned char *bytes, size_t len, KMSENV_ERROR *err);
+int kmsenv_dek_request_has_data_key(const KMSENV_DEK_REQUEST *request);
 
 /* The DEK for a new message, at least `least` bytes long: a new reference. May call the KMS. */
-KMSENV_DEK *kmsenv_deks_get_to_encrypt(KMSENV_DEKS *deks, KMSENV_REQUEST *request, size_t least, KMSENV_ERROR *err);
+KMSENV_DEK *kmsenv_deks_get_to_encrypt(KMSENV_DEKS *deks, KMSENV_DEK_REQUEST *request, size_t least, KMSENV_ERROR *err);
 /* The DEK of a DER DataKey that came with a message: a new reference. May call the KMS. */
-KMSENV_DEK *kmsenv_deks_get_to_decrypt(KMSENV_DEKS *deks, const KMSENV_REQUEST *request,
+KMSENV_DEK *kmsenv_deks_get_to_decrypt(KMSENV_DEKS *deks, const KMSENV_DEK_REQUEST *request,
                                        const unsigned char *der, size_t len, KMSENV_ERROR *err);
 
 /*

@@ -16,10 +16,10 @@ struct kmsenv_deks_st {
     const char *keyring;             /* setting `keyring`, NULL = none */
     int reuse;                       /* setting `dek-reuse` */
     size_t min_wraps;                /* setting `min-wraps`, 0 = all */
-    KMSENV_REQUEST *defaults;        /* what a message asks for that says nothing */
+    KMSENV_DEK_REQUEST *defaults;        /* what a message asks for that says nothing */
 };
 
-struct kmsenv_request_st {
+struct kmsenv_dek_request_st {
     KMSENV_DEKS *deks;
     size_t profile[KMSENV_PROFILES_MAX];     /* indices into deks->profile */
     size_t count;
@@ -34,8 +34,8 @@ struct kmsenv_request_st {
 };
 
 /* The context that a wrap of profile i gets. */
-const KMSENV_CONTEXT *kmsenv_request_context_for(const KMSENV_REQUEST *request, size_t i);
-/* KMSENV_CACHE_LOADs: make.c (arg is a KMSENV_REQUEST), unwrap.c (arg is a KMSENV_UNWRAP). */
+const KMSENV_CONTEXT *kmsenv_dek_request_context_for(const KMSENV_DEK_REQUEST *request, size_t i);
+/* KMSENV_CACHE_LOADs: make.c (arg is a KMSENV_DEK_REQUEST), unwrap.c (arg is a KMSENV_UNWRAP). */
 KMSENV_DEK *kmsenv_dek_make(void *request, KMSENV_ERROR *err);
 typedef struct kmsenv_unwrap_st { KMSENV_DEKS *deks; const unsigned char *der; size_t len; } KMSENV_UNWRAP;
 KMSENV_DEK *kmsenv_dek_unwrap(void *unwrap, KMSENV_ERROR *err);

@@ -13,10 +13,10 @@ static int fill_wrap(KMSENV_WRAP *wrap, const KMSENV_KMS *kms, const KMSENV_CONT
     return 1;
 }
 
-static int generate(const KMSENV_REQUEST *r, unsigned char *secret, KMSENV_DATA_KEY *key, KMSENV_ERROR *err)
+static int generate(const KMSENV_DEK_REQUEST *r, unsigned char *secret, KMSENV_DATA_KEY *key, KMSENV_ERROR *err)
 {
     KMSENV_KMS *kms = r->deks->profile[r->profile[0]];
-    const KMSENV_CONTEXT *context = kmsenv_request_context_for(r, 0);
+    const KMSENV_CONTEXT *context = kmsenv_dek_request_context_for(r, 0);
 
     key->length = KMSENV_NEW_DEK_LEN;
     if (!kmsenv_kms_generate(kms, context, key->length, secret, &key->wrap[0].blob, err))
@@ -27,10 +27,10 @@ static int generate(const KMSENV_REQUEST *r, unsigned char *secret, KMSENV_DATA_
 }
 
 /* One further wrap. A profile that fails leaves the list as it was. */
-static int wrap_also(const KMSENV_REQUEST *r, size_t i, const unsigned char *secret, KMSENV_DATA_KEY *key, KMSENV_ERROR *err)
+static int wrap_also(const KMSENV_DEK_REQUEST *r, size_t i, const unsigned char *secret, KMSENV_DATA_KEY *key, KMSENV_ERROR *err)
 {
     KMSENV_KMS *kms = r->deks->profile[r->profile[i]];
-    const KMSENV_CONTEXT *context = kmsenv_request_context_for(r, i);
+    const KMSENV_CONTEXT *context = kmsenv_dek_request_context_for(r, i);
     KMSENV_WRAP *wrap = &key->wrap[key->wraps];
     char hex[2 * KMSENV_DEK_ID_LEN + 1];
 
@@ -43,7 +43,7 @@ static int wrap_also(const KMSENV_REQUEST *r, size_t i, const unsigned char *sec
     return fill_wrap(wrap, kms, context, err);
 }
 
-static int wrap_all(const KMSENV_REQUEST *r, unsigned char *secret, KMSENV_DATA_KEY *key, KMSENV_ERROR *err)
+static int wrap_all(const KMSENV_DEK_REQUEST *r, unsigned char *secret, KMSENV_DATA_KEY *key, KMSENV_ERROR *err)
 {
     size_t i, wanted = r->deks->min_wraps;
     KMSENV_ERROR last = KMSENV_ERROR_INIT;
@@ -64,7 +64,7 @@ static int wrap_all(const KMSENV_REQUEST *r, unsigned char *secret, KMSENV_DATA_
 
 KMSENV_DEK *kmsenv_dek_make(void *request, KMSENV_ERROR *err)
 {
-    const KMSENV_REQUEST *r = request;
+    const KMSENV_DEK_REQUEST *r = request;
     KMSENV_DATA_KEY *key = kmsenv_data_key_new();
     unsigned char *secret = kmsenv_secret_zalloc(KMSENV_NEW_DEK_LEN);
     KMSENV_DEK *dek = NULL;

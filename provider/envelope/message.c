@@ -25,7 +25,7 @@ KMSENV_MESSAGE *kmsenv_message_new(KMSENV_DEKS *deks, KMSENV_CRYPTO *crypto, KMS
     kmsenv_buffer_init(&m->header_der, KMSENV_HEADER_MAX, 0);
     kmsenv_queue_init(&m->queue);
     m->secrets = kmsenv_secret_zalloc(sizeof(*m->secrets));
-    m->request = kmsenv_request_new(deks);
+    m->request = kmsenv_dek_request_new(deks);
     m->gcm = EVP_CIPHER_CTX_new();
     m->scratch = EVP_MD_CTX_new();
     if (m->scratch == NULL || m->secrets == NULL || m->request == NULL || m->gcm == NULL) {
@@ -43,7 +43,7 @@ void kmsenv_message_free(KMSENV_MESSAGE *m)
     EVP_MD_CTX_free(m->scratch);
     EVP_CIPHER_CTX_free(m->gcm);
     kmsenv_secret_free(m->secrets);
-    kmsenv_request_free(m->request);
+    kmsenv_dek_request_free(m->request);
     kmsenv_buffer_reset(&m->aad);
     kmsenv_buffer_reset(&m->header_der);
     kmsenv_queue_free(&m->queue);
@@ -61,8 +61,8 @@ KMSENV_MESSAGE *kmsenv_message_dup(const KMSENV_MESSAGE *m, KMSENV_ERROR *err)
     }
     copy = kmsenv_message_new(m->deks, m->crypto, m->counters, m->keylen, m->block_size, m->segment_bits);
     if (copy != NULL) {
-        kmsenv_request_free(copy->request);
-        copy->request = kmsenv_request_dup(m->request);
+        kmsenv_dek_request_free(copy->request);
+        copy->request = kmsenv_dek_request_dup(m->request);
         copy->state = m->state;
         copy->sealing = m->sealing;
         copy->key_is_reference = m->key_is_reference;
@@ -88,7 +88,7 @@ static int set_caller_key(KMSENV_MESSAGE *m, const unsigned char *key, KMSENV_ER
     int is_reference = kmsenv_reference_parse(key, KMSENV_CALLER_KEY_LEN, &id, &idlen);
 
     if (is_reference || m->key_is_reference) {
-        if (!kmsenv_request_set_data_key(m->request, key, is_reference ? KMSENV_CALLER_KEY_LEN : 0, err))
+        if (!kmsenv_dek_request_set_data_key(m->request, key, is_reference ? KMSENV_CALLER_KEY_LEN : 0, err))
             return 0;
     }
     m->key_is_reference = is_reference;
@@ -112,7 +112,7 @@ int kmsenv_message_init(KMSENV_MESSAGE *m, int sealing, const unsigned char *cal
     return 1;
 }
 
-KMSENV_REQUEST *kmsenv_message_get0_request(KMSENV_MESSAGE *m)
+KMSENV_DEK_REQUEST *kmsenv_message_get0_request(KMSENV_MESSAGE *m)
 {
     return m->request;
 }

@@ -28,7 +28,7 @@ KMSENV_MESSAGE *kmsenv_message_dup(const KMSENV_MESSAGE *m, KMSENV_ERROR *err);
  */
 int kmsenv_message_init(KMSENV_MESSAGE *m, int sealing, const unsigned char *caller_key, KMSENV_ERROR *err);
 /* The rest works after init and before data only. */
-KMSENV_REQUEST *kmsenv_message_get0_request(KMSENV_MESSAGE *m);
+KMSENV_DEK_REQUEST *kmsenv_message_get0_request(KMSENV_MESSAGE *m);
 int kmsenv_message_set_segment_bits(KMSENV_MESSAGE *m, uint64_t bits, KMSENV_ERROR *err);
 int kmsenv_message_is_unstarted(const KMSENV_MESSAGE *m);
 /* The KMS was asked and data are flowing: nothing below can leave entries in OpenSSL's error queue any more. */

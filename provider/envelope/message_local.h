@@ -28,7 +28,7 @@ struct kmsenv_message_st {
     KMSENV_DEKS *deks;
     KMSENV_CRYPTO *crypto;
     KMSENV_COUNTERS *counters;
-    KMSENV_REQUEST *request;
+    KMSENV_DEK_REQUEST *request;
     size_t keylen, block_size;
     unsigned segment_bits;         /* of messages to seal */
     KMSENV_MESSAGE_STATE state;

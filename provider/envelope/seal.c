@@ -33,7 +33,7 @@ static int build_header(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
     const unsigned char *data_key;
     size_t data_key_len, len;
 
-    data_key = kmsenv_dek_get0_der(m->dek, kmsenv_request_is_detached(m->request), &data_key_len);
+    data_key = kmsenv_dek_get0_der(m->dek, kmsenv_dek_request_is_detached(m->request), &data_key_len);
     len = kmsenv_header_size(data_key_len);
     if (len + KMSENV_TRAILER_LEN > m->block_size)
         return header_too_large(m, len, err);

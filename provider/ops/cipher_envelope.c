@@ -94,8 +94,8 @@ static int make_message(ENVELOPE *e, KMSENV_ERROR *err)
 /* --- parameters ----------------------------------------------------------- */
 
 /* Gives fn the text of a parameter, terminated. */
-static int set_text(const OSSL_PARAM *p, int (*fn)(KMSENV_REQUEST *, const char *, KMSENV_ERROR *),
-                    KMSENV_REQUEST *request, KMSENV_ERROR *err)
+static int set_text(const OSSL_PARAM *p, int (*fn)(KMSENV_DEK_REQUEST *, const char *, KMSENV_ERROR *),
+                    KMSENV_DEK_REQUEST *request, KMSENV_ERROR *err)
 {
     char *text = NULL;
     int ok;
@@ -109,17 +109,17 @@ static int set_text(const OSSL_PARAM *p, int (*fn)(KMSENV_REQUEST *, const char 
 
 static int set_profile(ENVELOPE *e, const OSSL_PARAM *p, KMSENV_ERROR *err)
 {
-    return set_text(p, kmsenv_request_set_profiles, kmsenv_message_get0_request(e->message), err);
+    return set_text(p, kmsenv_dek_request_set_profiles, kmsenv_message_get0_request(e->message), err);
 }
 
 static int set_context(ENVELOPE *e, const OSSL_PARAM *p, KMSENV_ERROR *err)
 {
-    return set_text(p, kmsenv_request_set_context, kmsenv_message_get0_request(e->message), err);
+    return set_text(p, kmsenv_dek_request_set_context, kmsenv_message_get0_request(e->message), err);
 }
 
 static int set_wraps(ENVELOPE *e, const OSSL_PARAM *p, KMSENV_ERROR *err)
 {
-    return set_text(p, kmsenv_request_set_wraps, kmsenv_message_get0_request(e->message), err);
+    return set_text(p, kmsenv_dek_request_set_wraps, kmsenv_message_get0_request(e->message), err);
 }
 
 static int set_segment_bits(ENVELOPE *e, const OSSL_PARAM *p, KMSENV_ERROR *err)
@@ -139,7 +139,7 @@ static int set_data_key(ENVELOPE *e, const OSSL_PARAM *p, KMSENV_ERROR *err)
     if (!OSSL_PARAM_get_octet_string_ptr(p, &bytes, &len)
             && !(p->data_type == OSSL_PARAM_OCTET_STRING && (bytes = p->data) != NULL && (len = p->data_size, 1)))
         return kmsenv_error_set(err, KMSENV_R_PARAMETER_INVALID, "parameter %s is not an octet string", p->key);
-    return kmsenv_request_set_data_key(kmsenv_message_get0_request(e->message), bytes, len, err);
+    return kmsenv_dek_request_set_data_key(kmsenv_message_get0_request(e->message), bytes, len, err);
 }
 
 static const struct { const char *name; int (*set)(ENVELOPE *, const OSSL_PARAM *, KMSENV_ERROR *); } own_param[] = {

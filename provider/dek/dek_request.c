@@ -28,7 +28,7 @@ static uint64_t hash_of(const unsigned char *p, size_t n)
 }
 
 /* Everything that decides which DEK the request gets, in one string of bytes. */
-static int set_name(KMSENV_REQUEST *r)
+static int set_name(KMSENV_DEK_REQUEST *r)
 {
     KMSENV_BUFFER b;
     size_t i;
@@ -57,13 +57,13 @@ static int no_memory(KMSENV_ERROR *err)
     return kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for the parameters of a message");
 }
 
-KMSENV_REQUEST *kmsenv_request_new(KMSENV_DEKS *deks)
+KMSENV_DEK_REQUEST *kmsenv_dek_request_new(KMSENV_DEKS *deks)
 {
-    KMSENV_REQUEST *r;
+    KMSENV_DEK_REQUEST *r;
     size_t i;
 
     if (deks->defaults != NULL)
-        return kmsenv_request_dup(deks->defaults);
+        return kmsenv_dek_request_dup(deks->defaults);
     if ((r = OPENSSL_zalloc(sizeof(*r))) == NULL)
         return NULL;
     r->deks = deks;
@@ -71,13 +71,13 @@ KMSENV_REQUEST *kmsenv_request_new(KMSENV_DEKS *deks)
     for (i = 0; i < r->count; i++)
         r->profile[i] = i;
     if (!set_name(r)) {
-        kmsenv_request_free(r);
+        kmsenv_dek_request_free(r);
         return NULL;
     }
     return r;
 }
 
-void kmsenv_request_free(KMSENV_REQUEST *request)
+void kmsenv_dek_request_free(KMSENV_DEK_REQUEST *request)
 {
     if (request == NULL)
         return;
@@ -87,9 +87,9 @@ void kmsenv_request_free(KMSENV_REQUEST *request)
     OPENSSL_free(request);
 }
 
-KMSENV_REQUEST *kmsenv_request_dup(const KMSENV_REQUEST *request)
+KMSENV_DEK_REQUEST *kmsenv_dek_request_dup(const KMSENV_DEK_REQUEST *request)
 {
-    KMSENV_REQUEST *r = OPENSSL_memdup(request, sizeof(*request));
+    KMSENV_DEK_REQUEST *r = OPENSSL_memdup(request, sizeof(*request));
 
     if (r == NULL)
         return NULL;
@@ -98,7 +98,7 @@ KMSENV_REQUEST *kmsenv_request_dup(const KMSENV_REQUEST *request)
     r->data_key = request->data_key == NULL ? NULL : OPENSSL_memdup(request->data_key, request->data_key_len);
     if (r->name == NULL || (r->data_key == NULL) != (request->data_key == NULL)
             || !kmsenv_context_copy(&r->context, &request->context)) {
-        kmsenv_request_free(r);
+        kmsenv_dek_request_free(r);
         return NULL;
     }
     return r;
@@ -127,7 +127,7 @@ static int is_chosen(const size_t *chosen, size_t count, size_t index)
     return 0;
 }
 
-int kmsenv_request_set_profiles(KMSENV_REQUEST *request, const char *names, KMSENV_ERROR *err)
+int kmsenv_dek_request_set_profiles(KMSENV_DEK_REQUEST *request, const char *names, KMSENV_ERROR *err)
 {
     size_t chosen[KMSENV_PROFILES_MAX], count = 0, len, index;
     const char *p = names + strspn(names, " ");
@@ -155,7 +155,7 @@ int kmsenv_request_set_profiles(KMSENV_REQUEST *request, const char *names, KMSE
     return set_name(request) || no_memory(err);
 }
 
-int kmsenv_request_set_context(KMSENV_REQUEST *request, const char *text, KMSENV_ERROR *err)
+int kmsenv_dek_request_set_context(KMSENV_DEK_REQUEST *request, const char *text, KMSENV_ERROR *err)
 {
     KMSENV_CONTEXT context;
 
@@ -170,7 +170,7 @@ int kmsenv_request_set_context(KMSENV_REQUEST *request, const char *text, KMSENV
     return set_name(request) || no_memory(err);
 }
 
-int kmsenv_request_set_wraps(KMSENV_REQUEST *request, const char *text, KMSENV_ERROR *err)
+int kmsenv_dek_request_set_wraps(KMSENV_DEK_REQUEST *request, const char *text, KMSENV_ERROR *err)
 {
     if (strcmp(text, "inline") != 0 && strcmp(text, "detached") != 0)
         return kmsenv_error_set(err, KMSENV_R_PARAMETER_INVALID, "parameter kmsenv.wraps; accepted: inline, detached");
@@ -178,13 +178,13 @@ int kmsenv_request_set_wraps(KMSENV_REQUEST *request, const char *text, KMSENV_E
     return set_name(request) || no_memory(err);
 }
 
-int kmsenv_request_is_detached(const KMSENV_REQUEST *request)
+int kmsenv_dek_request_is_detached(const KMSENV_DEK_REQUEST *request)
 {
     return request->detached;
 }
 
 /* The DER of the keyring's data key that a full-length reference names. */
-static int resolve_reference(KMSENV_REQUEST *r, const unsigned char *id, size_t idlen, KMSENV_ERROR *err)
+static int resolve_reference(KMSENV_DEK_REQUEST *r, const unsigned char *id, size_t idlen, KMSENV_ERROR *err)
 {
     KMSENV_DATA_KEY *key;
     int ok;
@@ -198,7 +198,7 @@ static int resolve_reference(KMSENV_REQUEST *r, const unsigned char *id, size_t 
     return ok;
 }
 
-int kmsenv_request_set_data_key(KMSENV_REQUEST *request, const unsigned char *bytes, size_t len, KMSENV_ERROR *err)
+int kmsenv_dek_request_set_data_key(KMSENV_DEK_REQUEST *request, const unsigned char *bytes, size_t len, KMSENV_ERROR *err)
 {
     const unsigned char *id;
     KMSENV_DATA_KEY *key;
@@ -218,7 +218,7 @@ int kmsenv_request_set_data_key(KMSENV_REQUEST *request, const unsigned char *by
     return request->data_key != NULL || no_memory(err);
 }
 
-int kmsenv_request_has_data_key(const KMSENV_REQUEST *request)
+int kmsenv_dek_request_has_data_key(const KMSENV_DEK_REQUEST *request)
 {
     return request->data_key != NULL;
 }
