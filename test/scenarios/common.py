@@ -3,6 +3,7 @@ envelope_tool in a clean environment.
 
 Each test program runs alone:  KMSENV_TEST_MODULE_DIR=<build> python3 test/scenarios/NAME_test.py
 """
+import atexit
 import base64
 import json
 import os
@@ -37,7 +38,7 @@ def _tool_path():
     if os.path.exists(given):
         return given
     folder = tempfile.mkdtemp(prefix="kmsenv-tool-")
-    _leftovers.append(folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     out = os.path.join(folder, "envelope_tool")
     subprocess.run(["cc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-I", os.path.join(TEST, "..", "include"),
                     os.path.join(TEST, "tools", "envelope_tool.c"), os.path.join(TEST, "tools", "message.c"),
@@ -45,7 +46,6 @@ def _tool_path():
     return out
 
 
-_leftovers = []
 _tool = None
 
 
@@ -291,8 +291,4 @@ class KmsScenario(Scenario):
 
 
 def main():
-    try:
-        unittest.main()
-    finally:
-        for folder in _leftovers:
-            shutil.rmtree(folder, ignore_errors=True)
+    unittest.main()

@@ -6,6 +6,7 @@ import random
 
 import common
 from common import Scenario, reader
+from reader import OCTETS, OID, SEQUENCE, UTF8, element, integer, text
 
 SMALL = list(range(0, 601))
 # around every multiple of 4096 up to 70000
@@ -25,13 +26,20 @@ def contents(lengths, seed=b"x"):
     return [block[length % 997:length % 997 + length] for length in lengths]
 
 
-class Reader(Scenario):
+def padded(tag, content, octets):
+    """An element with its length in so many octets: more than DER wants."""
+    return bytes([tag, 0x80 | octets]) + len(content).to_bytes(octets, "big") + content
+
+
+class ReaderCase(Scenario):
     def setUp(self):
         super().setUp()
         self.configuration = self.local_config()
         self.key = reader.LocalKey(self.key_file)
         self.kmsenv = self.tool(self.configuration)
 
+
+class Reader(ReaderCase):
     def check_sealed(self, records, caller_key=None, aad=b"", **options):
         options.update({name: value for name, value in (("key", caller_key), ("aad", aad)) if value})
         messages = self.kmsenv.seal(records, **options)
@@ -173,55 +181,70 @@ class Reader(Scenario):
                 self.assertGreater(self.kmsenv.last["reason"], 0)
                 self.assertEqual(self.kmsenv.last["entries"], 1, "exactly one error entry of the provider")
 
-    def test_der_is_strict(self):
-        dek, data_key = self.key.new_data_key()
-        good = reader.write_message(b"hello", dek, data_key)
-        header = reader.Header.parse(good)
-        encode, text, integer = reader.element, reader.text, reader.integer
-        key, body = data_key.encode(), good[len(header.der):]
-        name = text("kms-envelope")
 
-        def whole(*parts):
-            return encode(reader.SEQUENCE, *parts) + body
+class Der(ReaderCase):
+    """Headers that are not exactly as they must be, around a body that is in order."""
 
-        def keyed(*parts):
-            return whole(name, integer(1), encode(reader.SEQUENCE, *parts), header.parameters_der)
-        wrap = data_key.wraps[0].encode()
-        identity, length = encode(reader.OCTETS, data_key.id), integer(32)
-        content = name + integer(1) + key + header.parameters_der
+    def setUp(self):
+        super().setUp()
+        self.dek, self.data_key = self.key.new_data_key()
+        good = reader.write_message(b"hello", self.dek, self.data_key)
+        self.header = reader.Header.parse(good)
+        self.body = good[len(self.header.der):]
+        self.wrap = self.data_key.wraps[0].encode()
+        self.id, self.length = element(OCTETS, self.data_key.id), integer(32)
+        self.wraps = element(SEQUENCE, self.wrap)
+        self.start = [text("kms-envelope"), integer(1)]
 
-        def padded(tag, inner, octets):
-            return bytes([tag, 0x80 | octets]) + len(inner).to_bytes(octets, "big") + inner
-        cases = {
-            "version 2": whole(name, integer(2), key, header.parameters_der),
-            "other format": whole(text("kms-envelopf"), integer(1), key, header.parameters_der),
-            "something more": whole(name, integer(1), key, header.parameters_der, integer(1)),
-            **{"outer length in %d octets" % n: padded(reader.SEQUENCE, content, n) + body for n in (2, 3, 4, 5)
-               if n > (len(content).bit_length() + 7) // 8},
-            **{"parameters' length in %d octets" % n: whole(name, integer(1), key, padded(
-                reader.SEQUENCE, header.parameters_der[2:], n)) for n in (1, 2, 3)},
-            **{"id's length in %d octets" % n: keyed(padded(reader.OCTETS, data_key.id, n), length, encode(reader.SEQUENCE, wrap))
-               for n in (1, 2, 3)},
-            **{"salt's length in %d octets" % n: whole(name, integer(1), key, encode(
-                reader.SEQUENCE, encode(reader.OID, header.cipher), padded(reader.OCTETS, header.salt, n), integer(35),
-                encode(reader.OCTETS, header.commitment))) for n in (1, 2)},
-            "format's length in 1 octet": whole(padded(reader.UTF8, b"kms-envelope", 1), integer(1), key, header.parameters_der),
-            "version in two octets": whole(name, b"\x02\x02\x00\x01", key, header.parameters_der),
-            "indefinite length": b"\x30\x80" + content + b"\0\0" + body,
-            "17 wraps": keyed(identity, length, encode(reader.SEQUENCE, *[wrap] * 17)),
-            "length 33": keyed(identity, integer(33), encode(reader.SEQUENCE, wrap)),
-            "length padded": keyed(identity, b"\x02\x02\x00\x20", encode(reader.SEQUENCE, wrap)),
-            "short id": keyed(encode(reader.OCTETS, data_key.id[:-1]), length, encode(reader.SEQUENCE, wrap)),
-            "header over 64 KiB": keyed(identity, length, encode(
-                reader.SEQUENCE, wrap, *[reader.Wrap("x", "y", bytes(16000)).encode()] * 5)),
-        }
-        self.assertEqual(self.kmsenv.open([keyed(identity, length, encode(reader.SEQUENCE, *[wrap] * 16))]), [b"hello"])
+    def whole(self, *parts):
+        return element(SEQUENCE, *parts) + self.body
+
+    def keyed(self, *parts):
+        return self.whole(*self.start, element(SEQUENCE, *parts), self.header.parameters_der)
+
+    def check_refused(self, cases):
         for case, message in cases.items():
             with self.subTest(case):
                 with self.assertRaises(reader.FormatError):
-                    reader.open_message(message, dek)
+                    reader.open_message(message, self.dek)
                 self.assertEqual(self.kmsenv.open([message]), [None])
                 self.assertIn(self.kmsenv.last["reason"], (20, 21, 22))
+                self.assertEqual(self.kmsenv.last["entries"], 1)
+
+    def test_most_wraps(self):
+        self.assertEqual(self.kmsenv.open([self.keyed(self.id, self.length, element(SEQUENCE, *[self.wrap] * 16))]), [b"hello"])
+
+    def test_contents(self):
+        key, parameters = self.data_key.encode(), self.header.parameters_der
+        big = [reader.Wrap("x", "y", bytes(16000)).encode()] * 5
+        self.check_refused({
+            "version 2": self.whole(self.start[0], integer(2), key, parameters),
+            "version in two octets": self.whole(self.start[0], b"\x02\x02\x00\x01", key, parameters),
+            "other format": self.whole(text("kms-envelopf"), integer(1), key, parameters),
+            "something more": self.whole(*self.start, key, parameters, integer(1)),
+            "17 wraps": self.keyed(self.id, self.length, element(SEQUENCE, *[self.wrap] * 17)),
+            "length 33": self.keyed(self.id, integer(33), self.wraps),
+            "length padded": self.keyed(self.id, b"\x02\x02\x00\x20", self.wraps),
+            "short id": self.keyed(element(OCTETS, self.data_key.id[:-1]), self.length, self.wraps),
+            "header over 64 KiB": self.keyed(self.id, self.length, element(SEQUENCE, self.wrap, *big)),
+        })
+
+    def test_lengths(self):
+        key, header = self.data_key.encode(), self.header
+        content = b"".join(self.start) + key + header.parameters_der
+        salted = [element(SEQUENCE, element(OID, header.cipher), padded(OCTETS, header.salt, n), integer(header.segment_bits),
+                          element(OCTETS, header.commitment)) for n in (1, 2)]
+        cases = {"indefinite length": b"\x30\x80" + content + b"\0\0" + self.body,
+                 "format's length": self.whole(padded(UTF8, b"kms-envelope", 1), integer(1), key, header.parameters_der)}
+        for octets in range((len(content).bit_length() + 7) // 8 + 1, 6):
+            cases["outer length in %d octets" % octets] = padded(SEQUENCE, content, octets) + self.body
+        for octets in (1, 2, 3):
+            cases["id's length in %d octets" % octets] = self.keyed(padded(OCTETS, self.data_key.id, octets), self.length, self.wraps)
+            cases["parameters' length in %d octets" % octets] = self.whole(
+                *self.start, key, padded(SEQUENCE, header.parameters_der[2:], octets))
+        for octets, parameters in enumerate(salted, 1):
+            cases["salt's length in %d octets" % octets] = self.whole(*self.start, key, parameters)
+        self.check_refused(cases)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ part of its metadata service, as documented by the vendor.
 Signature: TC3-HMAC-SHA256. API errors come with HTTP status 200 and an Error member.
 """
 import base64
-import binascii
 import datetime
 import hashlib
 import hmac
