@@ -46,7 +46,7 @@ FILE_LINES = 600
 FUNCTION_LINES = 60
 CODE = (".c", ".h", ".py", ".sh")
 # Written so that they do not match themselves.
-MARKS = re.compile(r"\b(TO[D]O|FIX[M]E|X[X]X)\b|\bnot [i]mplemented\b|\bun[i]mplemented\b", re.I)
+MARKS = re.compile(r"\b(TO[D]O|FIX[M]E|X[X]X)\b|\bnot [i]mplemented\b|\bun[i]mplemented\b")
 MACHINE = re.compile(r"(?<![\w.])/(wor[k]|far[m])/"
                      r"|https?://[a-z.-]*(debia[n]|np[m]|pyp[i]|pytho[n]|golan[g]|mave[n]|crate[s])[a-z.]*/")
 SKIP_DIRS = re.compile(r"^(\.git|build.*|__pycache__)$")

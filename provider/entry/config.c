@@ -58,19 +58,6 @@ const char *kmsenv_config_peek(const KMSENV_SOURCE *source, const char *name)
     return value != NULL ? value : kmsenv_config_core_text(source, name);
 }
 
-/* The value of a setting of a profile (prefix) or of the flat section (NULL). *in_file: it stands in openssl.cnf. */
-static const char *raw_text(const KMSENV_SOURCE *source, const char *prefix, const char *name, int *in_file)
-{
-    char key[KEY_MAX];
-    const char *value = prefix == NULL ? environment_text(name) : NULL;
-
-    *in_file = value == NULL;
-    if (value != NULL)
-        return value;
-    snprintf(key, sizeof(key), "%s%s%s", prefix == NULL ? "" : prefix, prefix == NULL ? "" : ".", name);
-    return kmsenv_config_core_text(source, key);
-}
-
 /* --- sections ------------------------------------------------------------- */
 
 typedef struct loader_st {
@@ -79,6 +66,22 @@ typedef struct loader_st {
     KMSENV_CONFIG *config;
     KMSENV_ERROR *err;
 } LOADER;
+
+/* The value of a setting of a profile (prefix) or of the flat section (NULL). *in_file: it stands in openssl.cnf. */
+static const char *raw_text(const LOADER *l, const KMSENV_SECTION *section, const char *prefix, const char *name, int *in_file)
+{
+    char key[KEY_MAX];
+    const char *value = prefix == NULL ? environment_text(name) : NULL;
+
+    *in_file = value == NULL;
+    if (value != NULL)
+        return value;
+    snprintf(key, sizeof(key), "%s%s%s", prefix == NULL ? "" : prefix, prefix == NULL ? "" : ".", name);
+    value = kmsenv_config_core_text(l->source, key);
+    if (value == NULL && l->file != NULL)
+        value = kmsenv_config_file_text(l->file, kmsenv_section_name(section), name);
+    return value;
+}
 
 static int no_memory(KMSENV_ERROR *err)
 {
@@ -93,7 +96,7 @@ static int is_literal_secret(const KMSENV_SETTING *s, const char *value)
 static int set_one(const LOADER *l, KMSENV_SECTION *section, const char *prefix, const KMSENV_SETTING *s)
 {
     int in_file;
-    const char *value = raw_text(l->source, prefix, s->name, &in_file);
+    const char *value = raw_text(l, section, prefix, s->name, &in_file);
 
     if (value == NULL)
         return 1;
@@ -136,7 +139,7 @@ static int add_profile(const LOADER *l, const char *name, const char *prefix, KM
     KMSENV_CONFIG *c = l->config;
     char names[200];
     int in_file;
-    const char *kind = raw_text(l->source, prefix, "kms", &in_file);
+    const char *kind = raw_text(l, section, prefix, "kms", &in_file);
 
     if (kind != NULL)
         method = kmsenv_kms_method_find(kind);
@@ -205,8 +208,8 @@ static int load(const LOADER *l)
 
     if (!kmsenv_section_add_table(flat, kmsenv_provider_settings) || !kmsenv_section_add_table(flat, kmsenv_deks_settings))
         return no_memory(l->err);
-    names = raw_text(l->source, NULL, "profiles", &in_file);
-    if (names == NULL && raw_text(l->source, NULL, "kms", &in_file) != NULL && !add_profile(l, "default", NULL, flat))
+    names = raw_text(l, flat, NULL, "profiles", &in_file);
+    if (names == NULL && raw_text(l, flat, NULL, "kms", &in_file) != NULL && !add_profile(l, "default", NULL, flat))
         return 0;
     if (l->file != NULL
             && !kmsenv_config_file_check(l->file, kmsenv_config_file_section(l->file, NULL), flat, names, l->err))

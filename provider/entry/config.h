@@ -55,6 +55,12 @@ KMSENV_CONFIG_FILE *kmsenv_config_file_open(OSSL_LIB_CTX *libctx, const char *pr
 void kmsenv_config_file_free(KMSENV_CONFIG_FILE *file);
 /* The name of the provider's section, or of the subsection that key points to (NULL if it does not). Borrowed. */
 const char *kmsenv_config_file_section(const KMSENV_CONFIG_FILE *file, const char *key);
+/*
+ * A value as it stands in a section of the file, NULL if there is none. OpenSSL takes a value that
+ * is also the name of a section (`profiles = prod` beside `[prod]`) for a reference to it and keeps
+ * the value itself to itself. Borrowed.
+ */
+const char *kmsenv_config_file_text(const KMSENV_CONFIG_FILE *file, const char *section, const char *name);
 /* Is each name in that section a setting of `section`, one of OpenSSL's own, or one of `also` (comma separated, may be NULL)? */
 int kmsenv_config_file_check(const KMSENV_CONFIG_FILE *file, const char *name, const KMSENV_SECTION *section,
                              const char *also, KMSENV_ERROR *err);

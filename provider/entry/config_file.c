@@ -13,6 +13,18 @@ struct kmsenv_config_file_st {
 
 static const char openssl_own[] = "identity,soft_load,module,activate";
 
+const char *kmsenv_config_file_text(const KMSENV_CONFIG_FILE *file, const char *section, const char *name)
+{
+    const STACK_OF(CONF_VALUE) *values = NCONF_get_section(file->conf, section);
+    int i = sk_CONF_VALUE_num(values);
+
+    /* Not NCONF_get_string(), which goes on in the unnamed section; the last of several wins there, too. */
+    while (i-- > 0)
+        if (strcmp(sk_CONF_VALUE_value(values, i)->name, name) == 0)
+            return sk_CONF_VALUE_value(values, i)->value;
+    return NULL;
+}
+
 static int in_list(const char *list, const char *name)
 {
     size_t n = strlen(name);

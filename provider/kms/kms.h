@@ -65,7 +65,7 @@ typedef struct kmsenv_kms_method_st {
     /* A new data key of len bytes (16, 24, 32 or 64), made in the KMS. NULL: the service has none; RAND and encrypt are used. */
     int (*generate)(void *kms, KMSENV_CALL *call, size_t len, unsigned char *dek, KMSENV_BLOB *out);
     int (*encrypt)(void *kms, KMSENV_CALL *call, const unsigned char *in, size_t inlen, KMSENV_BLOB *out);
-    /* *outlen: room on entry, length on return. A service that says it used another CMK than in->key_id: WRAP_REJECTED. */
+    /* *outlen: room on entry, length on return. A reply that is about another CMK than in->key_id is an error. */
     int (*decrypt)(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, unsigned char *out, size_t *outlen);
     /* Under the newest version of this profile's CMK, without the plaintext leaving the KMS. NULL: decrypt + encrypt. */
     int (*reencrypt)(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, KMSENV_BLOB *out);
