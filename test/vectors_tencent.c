@@ -148,7 +148,7 @@ static int check_request(const cJSON *vector, const PREPARED *p, KMSENV_CRYPTO *
          && TEST_true(p->ours ? kmsenv_tencent_body(&p->action, &request.body, &err)
                               : plain_body(vector_at(inputs, "params"), &request.body))
          && TEST_true(kmsenv_tencent_frame(&target, p->action.name, now, credential.token, &request, &err))
-         && TEST_true(kmsenv_tencent_sign(crypto, &target, now, &credential, &request, &err))
+         && TEST_true(kmsenv_tencent_sign(crypto, NULL, &target, now, &credential, &request, &err))
          && vector_same_request(&request, captured) && vector_same_headers(&request, captured, compared_headers)
          && same_authorization(&request, captured);
     if (!ok)
@@ -184,6 +184,7 @@ static int check_signature(const cJSON *vector, KMSENV_CRYPTO *crypto)
     const cJSON *derived = vector_at(vector, "derived"), *inputs = vector_at(vector, "inputs");
     const cJSON *captured = vector_at(vector, "exchanges/0/request");
     const char *service = vector_text(inputs, "service"), *secret = vector_text(inputs, "credentials/secret_key");
+    const KMSENV_TC3_SIGNER signer = { crypto, NULL, service, vector_text(inputs, "credentials/secret_id"), secret };
     int64_t now = atoll(vector_header(captured, "X-TC-Timestamp"));
     KMSENV_BUFFER canonical, text;
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
@@ -203,7 +204,7 @@ static int check_signature(const cJSON *vector, KMSENV_CRYPTO *crypto)
          && TEST_true(kmsenv_tc3_derive(crypto, secret, date, service, &keys, &err))
          && same_hex(keys.date, derived, "secret_date_hex") && same_hex(keys.service, derived, "secret_service_hex")
          && same_hex(keys.signing, derived, "secret_signing_hex")
-         && TEST_true(kmsenv_tc3_sign(crypto, &r, now, service, vector_text(inputs, "credentials/secret_id"), secret, &err))
+         && TEST_true(kmsenv_tc3_sign(&signer, &r, now, &err))
          && TEST_str_eq(kmsenv_request_header(&r, "Authorization"), vector_text(derived, "authorization"))
          && TEST_str_eq(kmsenv_request_header(&r, "Authorization"), vector_header(captured, "Authorization"))
          && TEST_ptr(strstr(kmsenv_request_header(&r, "Authorization"), vector_text(derived, "signature")));
@@ -400,7 +401,7 @@ static int check_assume(const cJSON *vector, KMSENV_CRYPTO *crypto)
                                               vector_text(inputs, "token_file_content"), vector_text(inputs, "TKE_PROVIDER_ID"),
                                               &request.body, &err))
          && TEST_true(kmsenv_tencent_frame(&target, "AssumeRoleWithWebIdentity", now, NULL, &request, &err))
-         && TEST_true(kmsenv_tencent_sign(crypto, &target, now, NULL, &request, &err))
+         && TEST_true(kmsenv_tencent_sign(crypto, NULL, &target, now, NULL, &request, &err))
          && vector_same_request(&request, captured) && vector_same_headers(&request, captured, compared_headers)
          && vector_same_headers(&request, captured, more);
     kmsenv_request_reset(&request);

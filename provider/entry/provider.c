@@ -7,10 +7,12 @@
 #include <openssl/core_dispatch.h>
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <openssl/params.h>
 #include "core/secret.h"
 #include "entry/algorithms.h"
 #include "entry/runtime.h"
+#include "entry/self_test.h"
 #include "ops/cipher_envelope.h"
 
 typedef struct provider_st {
@@ -25,6 +27,7 @@ static OSSL_FUNC_provider_gettable_params_fn provider_gettable_params;
 static OSSL_FUNC_provider_get_params_fn provider_get_params;
 static OSSL_FUNC_provider_query_operation_fn provider_query_operation;
 static OSSL_FUNC_provider_get_reason_strings_fn provider_get_reason_strings;
+static OSSL_FUNC_provider_self_test_fn provider_self_test;
 /* The one symbol of the module that others see (kmsenv.map). */
 __attribute__((visibility("default"))) OSSL_provider_init_fn OSSL_provider_init;
 
@@ -124,6 +127,18 @@ static const OSSL_ITEM *provider_get_reason_strings(void *vprovider)
     return kmsenv_reason_items();
 }
 
+static int provider_self_test(void *vprovider)
+{
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    PROVIDER *p = vprovider;
+    int ok;
+
+    ERR_set_mark();
+    ok = kmsenv_self_test(p->provctx.crypto, &err);
+    ERR_pop_to_mark();
+    return ok || kmsenv_reporter_raise(p->provctx.reporter, &err);
+}
+
 /* --- life ----------------------------------------------------------------- */
 
 static void provider_teardown(void *vprovider)
@@ -143,6 +158,7 @@ static const OSSL_DISPATCH provider_functions[] = {
     { OSSL_FUNC_PROVIDER_GETTABLE_PARAMS, (void (*)(void))provider_gettable_params },
     { OSSL_FUNC_PROVIDER_GET_PARAMS, (void (*)(void))provider_get_params },
     { OSSL_FUNC_PROVIDER_QUERY_OPERATION, (void (*)(void))provider_query_operation },
+    { OSSL_FUNC_PROVIDER_SELF_TEST, (void (*)(void))provider_self_test },
     { OSSL_FUNC_PROVIDER_GET_REASON_STRINGS, (void (*)(void))provider_get_reason_strings },
     { 0, NULL }
 };

@@ -370,9 +370,11 @@ static CURLcode set_callbacks(CURL *handle, TRANSFER *t)
     SET(CURLOPT_HEADERFUNCTION, on_header);
     SET(CURLOPT_HEADERDATA, t);
     SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-    SET(CURLOPT_DEBUGFUNCTION, on_debug);
-    SET(CURLOPT_DEBUGDATA, t);
-    SET(CURLOPT_VERBOSE, 1L);   /* prints nothing: on_debug gets it all */
+    if (t->request->secret) {
+        SET(CURLOPT_DEBUGFUNCTION, on_debug);
+        SET(CURLOPT_DEBUGDATA, t);
+        SET(CURLOPT_VERBOSE, 1L);   /* prints nothing: on_debug gets it all */
+    }
     return code;
 }
 

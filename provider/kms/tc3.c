@@ -1,6 +1,8 @@
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <openssl/crypto.h>
+#include "core/lock.h"
 #include "core/secret.h"
 #include "kms/sign.h"
 #include "kms/tc3.h"
@@ -17,6 +19,12 @@ static int fail(KMSENV_ERROR *err)
                             "Content-Type and Host, a time between 1970 and 9999, and a secret of at most %d bytes", SECRET_MAX);
 }
 
+static void add_line(KMSENV_BUFFER *out, const char *text, size_t n)
+{
+    kmsenv_buffer_add(out, text, n);
+    kmsenv_buffer_add(out, "\n", 1);
+}
+
 /* Path and query as they are sent: our targets have nothing that would be written differently. */
 int kmsenv_tc3_canonical(KMSENV_CRYPTO *crypto, const KMSENV_REQUEST *request, KMSENV_BUFFER *out, KMSENV_ERROR *err)
 {
@@ -28,8 +36,15 @@ int kmsenv_tc3_canonical(KMSENV_CRYPTO *crypto, const KMSENV_REQUEST *request, K
         return fail(err);
     if (!kmsenv_sign_hash(crypto, kmsenv_buffer_text(&request->body), request->body.length, hash, err))
         return 0;
-    kmsenv_buffer_printf(out, "%s\n%.*s\n%s\ncontent-type:%s\nhost:%s\n\n" SIGNED_HEADERS "\n%s", request->method,
-                         (int)strcspn(target, "?"), target, query == NULL ? "" : query + 1, type, host, hash);
+    add_line(out, request->method, strlen(request->method));
+    add_line(out, target, strcspn(target, "?"));
+    add_line(out, query == NULL ? "" : query + 1, query == NULL ? 0 : strlen(query + 1));
+    kmsenv_buffer_add_text(out, "content-type:");
+    add_line(out, type, strlen(type));
+    kmsenv_buffer_add_text(out, "host:");
+    add_line(out, host, strlen(host));
+    kmsenv_buffer_add_text(out, "\n" SIGNED_HEADERS "\n");
+    kmsenv_buffer_add_text(out, hash);
     return !out->failed || fail(err);
 }
 
@@ -67,34 +82,125 @@ int kmsenv_tc3_derive(KMSENV_CRYPTO *crypto, const char *secret_key, const char 
     return kmsenv_sign_step(crypto, keys->signing, TERMINATOR, err);
 }
 
-/* Signature of the request as hexadecimal text. */
-static int make_signature(KMSENV_CRYPTO *crypto, const KMSENV_REQUEST *request, int64_t timestamp, const char *date,
-                          const char *service, const char *secret_key, char out[KMSENV_HEX_SHA256], KMSENV_ERROR *err)
+/* --- the last signing key ------------------------------------------------- */
+
+struct kmsenv_tc3_cache_st {
+    KMSENV_LOCK *lock;
+    char *secret_key;              /* what the key was made of; NULL = there is none yet */
+    char date[16], service[16];
+    unsigned char *signing;        /* 32 bytes, secret memory */
+};
+
+KMSENV_TC3_CACHE *kmsenv_tc3_cache_new(void)
 {
-    KMSENV_TC3_KEYS *keys = kmsenv_secret_zalloc(sizeof(*keys));
+    KMSENV_TC3_CACHE *c = OPENSSL_zalloc(sizeof(*c));
+
+    if (c == NULL)
+        return NULL;
+    c->signing = kmsenv_secret_zalloc(32);
+    c->lock = kmsenv_lock_new(KMSENV_LEVEL_KMS);
+    if (c->signing != NULL && c->lock != NULL)
+        return c;
+    kmsenv_tc3_cache_free(c);
+    return NULL;
+}
+
+void kmsenv_tc3_cache_free(KMSENV_TC3_CACHE *cache)
+{
+    if (cache == NULL)
+        return;
+    kmsenv_secret_free(cache->signing);
+    kmsenv_secret_free(cache->secret_key);
+    kmsenv_lock_free(cache->lock);
+    OPENSSL_free(cache);
+}
+
+static int same_secret(const char *a, const char *b)
+{
+    size_t n = strlen(a);
+
+    return n == strlen(b) && CRYPTO_memcmp(a, b, n) == 0;
+}
+
+static int cache_get(KMSENV_TC3_CACHE *c, const char *secret_key, const char *date, const char *service, unsigned char *signing)
+{
+    int hit;
+
+    if (c == NULL)
+        return 0;
+    kmsenv_lock_take(c->lock);
+    hit = c->secret_key != NULL && strcmp(c->date, date) == 0 && strcmp(c->service, service) == 0
+          && same_secret(c->secret_key, secret_key);
+    if (hit)
+        memcpy(signing, c->signing, 32);
+    kmsenv_lock_release(c->lock);
+    return hit;
+}
+
+static void cache_put(KMSENV_TC3_CACHE *c, const char *secret_key, const char *date, const char *service,
+                      const unsigned char *signing)
+{
+    char *copy, *old;
+
+    if (c == NULL || strlen(service) >= sizeof(c->service)
+        || (copy = kmsenv_secret_strndup(secret_key, strlen(secret_key))) == NULL)
+        return;
+    kmsenv_lock_take(c->lock);
+    old = c->secret_key;
+    c->secret_key = copy;
+    memcpy(c->signing, signing, 32);
+    snprintf(c->date, sizeof(c->date), "%s", date);
+    snprintf(c->service, sizeof(c->service), "%s", service);
+    kmsenv_lock_release(c->lock);
+    kmsenv_secret_free(old);
+}
+
+/* --- signing -------------------------------------------------------------- */
+
+/* signing: 32 bytes in secret memory. */
+static int get_key(const KMSENV_TC3_SIGNER *s, const char *date, unsigned char *signing, KMSENV_ERROR *err)
+{
+    KMSENV_TC3_KEYS *keys;
+    int ok;
+
+    if (cache_get(s->cache, s->secret_key, date, s->service, signing))
+        return 1;
+    if ((keys = kmsenv_secret_zalloc(sizeof(*keys))) == NULL)
+        return kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory to sign a request");
+    if ((ok = kmsenv_tc3_derive(s->crypto, s->secret_key, date, s->service, keys, err)) != 0) {
+        memcpy(signing, keys->signing, sizeof(keys->signing));
+        cache_put(s->cache, s->secret_key, date, s->service, signing);
+    }
+    kmsenv_secret_free(keys);
+    return ok;
+}
+
+/* Signature of the request as hexadecimal text. */
+static int make_signature(const KMSENV_TC3_SIGNER *s, const KMSENV_REQUEST *request, int64_t timestamp, const char *date,
+                          char out[KMSENV_HEX_SHA256], KMSENV_ERROR *err)
+{
+    unsigned char *signing = kmsenv_secret_zalloc(32), mac[32];
     KMSENV_BUFFER canonical, text;
-    unsigned char mac[32];
     int ok;
 
     kmsenv_buffer_init(&canonical, TEXT_MAX, 0);
     kmsenv_buffer_init(&text, TEXT_MAX, 0);
-    if (keys == NULL)
+    if (signing == NULL)
         ok = kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory to sign a request");
     else
-        ok = kmsenv_tc3_canonical(crypto, request, &canonical, err)
-             && kmsenv_tc3_string_to_sign(crypto, &canonical, timestamp, service, &text, err)
-             && kmsenv_tc3_derive(crypto, secret_key, date, service, keys, err)
-             && kmsenv_crypto_hmac_sha256(crypto, keys->signing, sizeof(keys->signing), text.data, text.length, mac, err);
+        ok = kmsenv_tc3_canonical(s->crypto, request, &canonical, err)
+             && kmsenv_tc3_string_to_sign(s->crypto, &canonical, timestamp, s->service, &text, err)
+             && get_key(s, date, signing, err)
+             && kmsenv_crypto_hmac_sha256(s->crypto, signing, 32, text.data, text.length, mac, err);
     if (ok)
         kmsenv_sign_hex(mac, sizeof(mac), out);
-    kmsenv_secret_free(keys);
+    kmsenv_secret_free(signing);
     kmsenv_buffer_reset(&canonical);
     kmsenv_buffer_reset(&text);
     return ok;
 }
 
-int kmsenv_tc3_sign(KMSENV_CRYPTO *crypto, KMSENV_REQUEST *request, int64_t timestamp, const char *service,
-                    const char *secret_id, const char *secret_key, KMSENV_ERROR *err)
+int kmsenv_tc3_sign(const KMSENV_TC3_SIGNER *signer, KMSENV_REQUEST *request, int64_t timestamp, KMSENV_ERROR *err)
 {
     char signature[KMSENV_HEX_SHA256], date[16];
     KMSENV_BUFFER value;
@@ -102,11 +208,11 @@ int kmsenv_tc3_sign(KMSENV_CRYPTO *crypto, KMSENV_REQUEST *request, int64_t time
 
     if (!kmsenv_sign_time(timestamp, "%Y-%m-%d", date, sizeof(date)))
         return fail(err);
-    if (!make_signature(crypto, request, timestamp, date, service, secret_key, signature, err))
+    if (!make_signature(signer, request, timestamp, date, signature, err))
         return 0;
     kmsenv_buffer_init(&value, TEXT_MAX, 0);
     kmsenv_buffer_printf(&value, ALGORITHM " Credential=%s/%s/%s/" TERMINATOR ", SignedHeaders=" SIGNED_HEADERS ", Signature=%s",
-                         secret_id, date, service, signature);
+                         signer->secret_id, date, signer->service, signature);
     ok = value.failed ? fail(err) : kmsenv_request_add_header(request, "Authorization", kmsenv_buffer_text(&value), err);
     kmsenv_buffer_reset(&value);
     return ok;

@@ -14,8 +14,19 @@ int kmsenv_tc3_string_to_sign(KMSENV_CRYPTO *crypto, const KMSENV_BUFFER *canoni
                               KMSENV_BUFFER *out, KMSENV_ERROR *err);
 int kmsenv_tc3_derive(KMSENV_CRYPTO *crypto, const char *secret_key, const char *date, const char *service,
                       KMSENV_TC3_KEYS *keys, KMSENV_ERROR *err);
+
+/* The last signing key: it is the same for a day, and deriving it costs three quarters of a signature. For many threads. */
+typedef struct kmsenv_tc3_cache_st KMSENV_TC3_CACHE;
+KMSENV_TC3_CACHE *kmsenv_tc3_cache_new(void);
+void kmsenv_tc3_cache_free(KMSENV_TC3_CACHE *cache);
+
+/* Who signs. cache may be NULL. */
+typedef struct kmsenv_tc3_signer_st {
+    KMSENV_CRYPTO *crypto;
+    KMSENV_TC3_CACHE *cache;
+    const char *service, *secret_id, *secret_key;
+} KMSENV_TC3_SIGNER;
 /* The whole: adds the header Authorization to a request that has Host and Content-Type. */
-int kmsenv_tc3_sign(KMSENV_CRYPTO *crypto, KMSENV_REQUEST *request, int64_t timestamp, const char *service,
-                    const char *secret_id, const char *secret_key, KMSENV_ERROR *err);
+int kmsenv_tc3_sign(const KMSENV_TC3_SIGNER *signer, KMSENV_REQUEST *request, int64_t timestamp, KMSENV_ERROR *err);
 
 #endif

@@ -11,6 +11,7 @@
 
 typedef struct tencent_st {
     KMSENV_CRYPTO *crypto;
+    KMSENV_TC3_CACHE *cache;
     char *region, *key_id;
     KMSENV_HTTP *http;
     KMSENV_TENCENT_CHAIN *chain;
@@ -48,6 +49,7 @@ static void tencent_free(void *kms)
         return;
     kmsenv_credentials_free(t->rest.credentials);
     kmsenv_tencent_chain_free(t->chain);
+    kmsenv_tc3_cache_free(t->cache);
     kmsenv_http_free(t->http);
     OPENSSL_free(t->region);
     OPENSSL_free(t->key_id);
@@ -79,7 +81,7 @@ static int set_up(TENCENT *t, const KMSENV_SECTION *section, KMSENV_ERROR *err)
         return kmsenv_error_prefix(err, "section [%s]: ", kmsenv_section_name(section));
     t->rest.credentials = kmsenv_credentials_new(kmsenv_tencent_sources, kmsenv_section_text(section, "credentials"), REMEDY,
                                                  t->chain);
-    if (t->rest.credentials != NULL)
+    if (t->rest.credentials != NULL && (t->cache = kmsenv_tc3_cache_new()) != NULL)
         return 1;
     return kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "section [%s]: no memory", kmsenv_section_name(section));
 }
@@ -123,7 +125,7 @@ static int build(void *arg, int64_t now, const KMSENV_CREDENTIAL *credential, KM
     request->secret = job->action->plaintext != NULL;
     return kmsenv_tencent_body(job->action, &request->body, err)
            && kmsenv_tencent_frame(&target, job->action->name, now, credential->token, request, err)
-           && kmsenv_tencent_sign(job->t->crypto, &target, now, credential, request, err);
+           && kmsenv_tencent_sign(job->t->crypto, job->t->cache, &target, now, credential, request, err);
 }
 
 static KMSENV_VERDICT parse(void *arg, KMSENV_REPLY *reply, KMSENV_ERROR *err)

@@ -8,6 +8,7 @@
 # include "kms/json.h"
 # include "kms/kms.h"
 # include "kms/rest.h"
+# include "kms/tc3.h"
 
 # define KMSENV_TENCENT_KMS_VERSION   "2019-01-18"
 # define KMSENV_TENCENT_STS_VERSION   "2018-08-13"
@@ -36,8 +37,8 @@ int kmsenv_tencent_body(const KMSENV_TENCENT_ACTION *action, KMSENV_BUFFER *body
 /* Adds target, Host and the X-TC headers to a request whose body is complete; not yet Authorization. */
 int kmsenv_tencent_frame(const KMSENV_TENCENT_TARGET *target, const char *action, int64_t timestamp, const char *token,
                          KMSENV_REQUEST *request, KMSENV_ERROR *err);
-/* Signs it with a credential; NULL = an action that needs none ("SKIP"). */
-int kmsenv_tencent_sign(KMSENV_CRYPTO *crypto, const KMSENV_TENCENT_TARGET *target, int64_t timestamp,
+/* Signs it with a credential; NULL = an action that needs none ("SKIP"). cache may be NULL. */
+int kmsenv_tencent_sign(KMSENV_CRYPTO *crypto, KMSENV_TC3_CACHE *cache, const KMSENV_TENCENT_TARGET *target, int64_t timestamp,
                         const KMSENV_CREDENTIAL *credential, KMSENV_REQUEST *request, KMSENV_ERROR *err);
 
 /* A reply taken apart. */

@@ -331,7 +331,7 @@ static int build_assume(void *arg, int64_t now, const KMSENV_CREDENTIAL *credent
     request->secret = 1;
     return kmsenv_tencent_sts_body(i->role_arn, session, kmsenv_buffer_text(i->token), i->provider, &request->body, err)
            && kmsenv_tencent_frame(&target, "AssumeRoleWithWebIdentity", now, NULL, request, err)
-           && kmsenv_tencent_sign(i->chain->crypto, &target, now, credential, request, err);
+           && kmsenv_tencent_sign(i->chain->crypto, NULL, &target, now, credential, request, err);
 }
 
 static KMSENV_VERDICT parse_assume(void *arg, KMSENV_REPLY *reply, KMSENV_ERROR *err)

@@ -5,7 +5,6 @@
 #include <string.h>
 #include <openssl/crypto.h>
 #include "kms/base64.h"
-#include "kms/tc3.h"
 #include "kms/tencent.h"
 
 #define BASE64_MAX 16384    /* characters of a Plaintext */
@@ -85,12 +84,16 @@ int kmsenv_tencent_frame(const KMSENV_TENCENT_TARGET *target, const char *action
            && (token == NULL || kmsenv_request_add_header(request, "X-TC-Token", token, err));
 }
 
-int kmsenv_tencent_sign(KMSENV_CRYPTO *crypto, const KMSENV_TENCENT_TARGET *target, int64_t timestamp,
+int kmsenv_tencent_sign(KMSENV_CRYPTO *crypto, KMSENV_TC3_CACHE *cache, const KMSENV_TENCENT_TARGET *target, int64_t timestamp,
                         const KMSENV_CREDENTIAL *credential, KMSENV_REQUEST *request, KMSENV_ERROR *err)
 {
+    KMSENV_TC3_SIGNER signer = { crypto, cache, target->service, NULL, NULL };
+
     if (credential == NULL)
         return kmsenv_request_add_header(request, "Authorization", "SKIP", err);
-    return kmsenv_tc3_sign(crypto, request, timestamp, target->service, credential->id, credential->secret, err);
+    signer.secret_id = credential->id;
+    signer.secret_key = credential->secret;
+    return kmsenv_tc3_sign(&signer, request, timestamp, err);
 }
 
 /* --- errors --------------------------------------------------------------- */
