@@ -511,6 +511,41 @@ static int test_tencent_ciphertext(void)
     return ok;
 }
 
+/* A kept signing key changes nothing: whatever comes after whatever, the signature is the one made without it. */
+static int test_tc3_cache(void)
+{
+    static const struct { int64_t time; const char *service, *secret; } turns[] = {
+        { 1700000000, "kms", "a" }, { 1700000001, "kms", "a" }, { 1700000000 + 86400, "kms", "a" }, { 1700000000, "kms", "a" },
+        { 1700000000, "sts", "a" }, { 1700000000, "kms", "b" }, { 1700000000, "kms", "ab" }, { 1700000000, "kms", "" },
+        { 1700000000, "kms", "a" }
+    };
+    KMSENV_CRYPTO *crypto = kmsenv_crypto_new(NULL, NULL, "default");
+    KMSENV_TC3_CACHE *cache = kmsenv_tc3_cache_new();
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    KMSENV_REQUEST with, without;
+    size_t i;
+    int ok = TEST_ptr(cache);
+
+    for (i = 0; ok && i < sizeof(turns) / sizeof(turns[0]); i++) {
+        KMSENV_TC3_SIGNER signer = { crypto, cache, turns[i].service, "id", turns[i].secret };
+
+        kmsenv_request_init(&with, "POST");
+        kmsenv_request_init(&without, "POST");
+        ok = kmsenv_request_add_header(&with, "Host", "h", &err) && kmsenv_request_add_header(&without, "Host", "h", &err)
+             && kmsenv_request_add_header(&with, "Content-Type", "t", &err)
+             && kmsenv_request_add_header(&without, "Content-Type", "t", &err)
+             && TEST_true(kmsenv_tc3_sign(&signer, &with, turns[i].time, &err));
+        signer.cache = NULL;
+        ok = ok && TEST_true(kmsenv_tc3_sign(&signer, &without, turns[i].time, &err))
+             && TEST_str_eq(kmsenv_request_header(&with, "Authorization"), kmsenv_request_header(&without, "Authorization"));
+        kmsenv_request_reset(&with);
+        kmsenv_request_reset(&without);
+    }
+    kmsenv_tc3_cache_free(cache);
+    kmsenv_crypto_free(crypto);
+    return ok;
+}
+
 static int test_codes(void)
 {
     static const KMSENV_REST_CODE table[] = {
@@ -543,6 +578,7 @@ int setup_tests(void)
     ADD_TEST(test_headers);
     ADD_ALL_TESTS(test_date, COUNT(dates));
     ADD_TEST(test_tencent_ciphertext);
+    ADD_TEST(test_tc3_cache);
     ADD_TEST(test_codes);
     return 1;
 }

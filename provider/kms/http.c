@@ -26,6 +26,7 @@
 
 #define LIBRARY  "libcurl.so.4"
 #define POOL_MAX 8
+#define URL_MAX  16384
 
 const KMSENV_SETTING kmsenv_http_settings[] = {
     { "ca-file", KMSENV_PATH, NULL, 0, 0, NULL,
@@ -196,6 +197,17 @@ static CURL *pool_take(KMSENV_HTTP *http)
     return handle;
 }
 
+/* Is there a handle whose connection is probably up? */
+static int pool_is_warm(KMSENV_HTTP *http)
+{
+    int warm;
+
+    kmsenv_lock_take(http->lock);
+    warm = http->count > 0 && http->generation == kmsenv_fork_generation();
+    kmsenv_lock_release(http->lock);
+    return warm;
+}
+
 /* 0 if the pool is full. */
 static int pool_give(KMSENV_HTTP *http, CURL *handle)
 {
@@ -303,15 +315,16 @@ static CURLcode on_ssl_ctx(CURL *handle, void *ssl_ctx, void *arg)
             code = curl.easy_setopt(handle, option, value); \
     } while (0)
 
-static CURLcode set_target(CURL *handle, const TRANSFER *t, char *url, size_t room)
+static CURLcode set_target(CURL *handle, const TRANSFER *t, KMSENV_BUFFER *url)
 {
     CURLcode code = CURLE_OK;
-    int n = snprintf(url, room, "%s://%s%s", t->to->tls ? "https" : "http", t->to->authority,
-                     kmsenv_buffer_text(&t->request->target));
 
-    if (n < 0 || (size_t)n >= room)
+    kmsenv_buffer_add_text(url, t->to->tls ? "https://" : "http://");
+    kmsenv_buffer_add_text(url, t->to->authority);
+    kmsenv_buffer_add_text(url, kmsenv_buffer_text(&t->request->target));
+    if (url->failed)
         return CURLE_URL_MALFORMAT;
-    SET(CURLOPT_URL, url);
+    SET(CURLOPT_URL, kmsenv_buffer_text(url));
     SET(CURLOPT_PATH_AS_IS, 1L);
     if (code == CURLE_OK
         && curl.easy_setopt(handle, CURLOPT_PROTOCOLS_STR, t->to->tls ? "https" : "http") == CURLE_UNKNOWN_OPTION)
@@ -414,11 +427,12 @@ static CURLcode set_message(CURL *handle, TRANSFER *t, struct curl_slist *links)
 static CURLcode perform(CURL *handle, TRANSFER *t)
 {
     struct curl_slist links[KMSENV_REQUEST_HEADERS_MAX + 1];
-    char url[KMSENV_ENDPOINT_TEXT_MAX + 8192];
+    KMSENV_BUFFER url;
     CURLcode code;
     long status = 0;
 
-    if ((code = set_target(handle, t, url, sizeof(url))) == CURLE_OK
+    kmsenv_buffer_init(&url, URL_MAX, 0);
+    if ((code = set_target(handle, t, &url)) == CURLE_OK
         && (code = set_tls(handle, t)) == CURLE_OK
         && (code = set_limits(handle, t)) == CURLE_OK
         && (code = set_callbacks(handle, t)) == CURLE_OK
@@ -427,6 +441,7 @@ static CURLcode perform(CURL *handle, TRANSFER *t)
     curl.easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &status);
     curl.easy_getinfo(handle, CURLINFO_SSL_VERIFYRESULT, &t->verify_result);
     t->reply->status = (int)status;
+    kmsenv_buffer_reset(&url);
     curl.easy_reset(handle);   /* forgets our pointers, keeps connections and trust store */
     return code;
 }
@@ -536,7 +551,7 @@ int kmsenv_http_send(KMSENV_HTTP *http, const KMSENV_ENDPOINT *to, const KMSENV_
 
     if (!kmsenv_request_check(request, err))
         return 0;
-    if (!kmsenv_apart_run(run_transfer, &t))
+    if (!(pool_is_warm(http) && kmsenv_apart_run_here(run_transfer, &t)) && !kmsenv_apart_run(run_transfer, &t))
         return kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no thread for the request to the KMS; check the limit on processes");
     if (t.code == CURLE_OK)
         return 1;

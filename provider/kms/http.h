@@ -1,7 +1,8 @@
 /*
  * HTTP for the back ends: one pool of connections per profile, on top of libcurl, which is loaded
  * at the first request and not before. A request runs on a helper thread with all signals
- * blocked; the caller waits for it, and finds its OpenSSL error queue as it was.
+ * blocked, or on the caller's where that leaves no trace (kms/apart.h); in any case the caller
+ * waits for it, and finds its OpenSSL error queue as it was.
  */
 #ifndef KMSENV_KMS_HTTP_H
 # define KMSENV_KMS_HTTP_H

@@ -4,6 +4,7 @@
 #include "core/clock.h"
 #include "core/lock.h"
 #include "core/secret.h"
+#include "kms/apart.h"
 #include "kms/audit.h"
 #include "kms/guard.h"
 #include "kms/kms.h"
@@ -253,6 +254,7 @@ static int operation_end(OPERATION *op, int ok)
         breaker_report(op->kms, ok ? KMSENV_R_NONE : err->reason);
     key_id = err->reason == KMSENV_R_KMS_REENTERED ? op->kms->configured_key : operation_key(op);
     kmsenv_guard_leave();
+    kmsenv_apart_wipe_stack();
     event.operation = op->name;
     event.profile = op->kms->profile;
     event.kms = op->kms->method->name;

@@ -81,10 +81,14 @@ class Processes:
         kinds = sorted({kind for row in wanted for kind in sides[row]})
         self.prepare_files()
         rounds = []
-        for number in range(self.bench.rounds + 1):
-            order = kinds if number % 2 else kinds[::-1]
-            rounds.append({kind: self.once(kind) for kind in order})
-        return {row: [(costs[sides[row][0]], costs[sides[row][1]]) for costs in rounds[1:]] for row in wanted}
+        for kind in kinds:
+            self.once(kind)
+        for _ in range(self.bench.rounds):
+            costs = dict.fromkeys(kinds, 0)
+            for kind in kinds + kinds[::-1]:       # there and back: a drift hits all of them alike
+                costs[kind] += self.once(kind) / 2
+            rounds.append(costs)
+        return {row: [(costs[sides[row][0]], costs[sides[row][1]]) for costs in rounds] for row in wanted}
 
     # Memory
 
