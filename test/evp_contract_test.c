@@ -318,6 +318,24 @@ static int test_aad(void)
     return ok && kmsenv_test_no_error();
 }
 
+/* No additional data at all, in the way of callers that always make the call */
+static int test_aad_empty(void)
+{
+    KMSENV_TEST_BYTES sealed = { NULL, 0 }, opened = { NULL, 0 };
+    EVP_CIPHER_CTX *ctx = kmsenv_test_ctx(t, 1, key, NULL);
+    int outl = 7, ok = TEST_ptr(ctx)
+        && TEST_true(EVP_CipherUpdate(ctx, NULL, &outl, NULL, 0)) && TEST_int_eq(outl, 0)
+        && TEST_true(EVP_CipherUpdate(ctx, NULL, &outl, data, 0)) && TEST_int_eq(outl, 0)
+        && TEST_true(kmsenv_test_run(ctx, data, 10, 0, &sealed))
+        && TEST_true(kmsenv_test_crypt_key(t, 0, key, NULL, sealed.data, sealed.len, 0, &opened))
+        && TEST_mem_eq(opened.data, opened.len, data, 10);
+
+    EVP_CIPHER_CTX_free(ctx);
+    kmsenv_test_bytes_reset(&sealed);
+    kmsenv_test_bytes_reset(&opened);
+    return ok && kmsenv_test_no_error();
+}
+
 static int test_aad_refused(void)
 {
     EVP_CIPHER_CTX *ctx = kmsenv_test_ctx(t, 1, key, NULL);
@@ -391,6 +409,32 @@ static int test_copy_after_output(void)
     kmsenv_test_bytes_reset(&sealed);
     kmsenv_test_bytes_reset(&opened);
     return ok && kmsenv_test_no_error();
+}
+
+/* A copy of a context that is done or has failed: as good for questions and for init as the original. */
+static int test_copy_of_done(int failed)
+{
+    KMSENV_TEST_BYTES sealed = { NULL, 0 }, opened = { NULL, 0 };
+    EVP_CIPHER_CTX *ctx = kmsenv_test_ctx(t, 1, key, NULL), *copy = EVP_CIPHER_CTX_new();
+    unsigned char id[KMSENV_DEK_ID_LEN], room[BLOCK + 10];
+    OSSL_PARAM q[2] = { OSSL_PARAM_END, OSSL_PARAM_END };
+    int outl, ok = TEST_ptr(ctx) && TEST_ptr(copy) && TEST_true(kmsenv_test_run(ctx, data, 100, 0, &sealed));
+
+    if (ok && failed)
+        ok = TEST_false(EVP_CipherUpdate(ctx, room, &outl, data, 10)) && kmsenv_test_error_is(KMSENV_R_WRONG_STATE);
+    q[0] = OSSL_PARAM_construct_octet_string(KMSENV_CIPHER_PARAM_DATA_KEY_ID, id, sizeof(id));
+    if (ok && EVP_CIPHER_CTX_copy(copy, ctx))
+        ok = (EVP_CIPHER_CTX_get_params(copy, q), 1)
+            && TEST_false(EVP_CipherUpdate(copy, room, &outl, data, 10)) && kmsenv_test_error_is(KMSENV_R_WRONG_STATE)
+            && TEST_true(EVP_CipherInit_ex2(copy, NULL, NULL, NULL, 0, NULL))
+            && TEST_true(kmsenv_test_run(copy, sealed.data, sealed.len, 0, &opened))
+            && TEST_mem_eq(opened.data, opened.len, data, 100);
+    ERR_clear_error();
+    EVP_CIPHER_CTX_free(ctx);
+    EVP_CIPHER_CTX_free(copy);
+    kmsenv_test_bytes_reset(&sealed);
+    kmsenv_test_bytes_reset(&opened);
+    return ok;
 }
 
 static const struct { const char *name; } names[] = {
@@ -531,9 +575,11 @@ int setup_tests(void)
     ADD_TEST(test_callers_key);
     ADD_TEST(test_messages_differ);
     ADD_TEST(test_aad);
+    ADD_TEST(test_aad_empty);
     ADD_TEST(test_aad_refused);
     ADD_TEST(test_copy_before_output);
     ADD_TEST(test_copy_after_output);
+    ADD_ALL_TESTS(test_copy_of_done, 2);
     ADD_ALL_TESTS(test_properties, (int)(sizeof(names) / sizeof(names[0])));
     ADD_TEST(test_size_queries);
     ADD_TEST(test_key_length_refused);

@@ -141,7 +141,7 @@ static int end(int ok)
 
 static uint64_t counted(int which)
 {
-    return counters.value[which];
+    return kmsenv_count_read(&counters, which);
 }
 
 /* Runs one generate; expects a reason (0 = success). */

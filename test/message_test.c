@@ -377,6 +377,40 @@ static int test_boundaries(void)
     return ok && kmsenv_test_no_error();
 }
 
+/*
+ * Small segments and large updates: more trailers than an update may emit. Either everything comes out
+ * well, or an update refuses and says what to change; never final, when it is too late to change it.
+ * first: updates of one byte before the large one.
+ */
+static const struct { int first; size_t large; int fits; } overruns[] = {
+    { 0, SEGMENT, 1 }, { 0, 8 * SEGMENT, 1 }, { 0, 64 * SEGMENT, 0 }, { 5, 64 * SEGMENT, 0 }, { 40, 8 * SEGMENT, 1 },
+    { 40, 64 * SEGMENT, 0 }, { 200, 100 * SEGMENT, 0 },
+};
+
+static int test_overrun(int idx)
+{
+    unsigned bits = 12;
+    OSSL_PARAM params[2] = { OSSL_PARAM_END, OSSL_PARAM_END };
+    size_t n = overruns[idx].large;
+    unsigned char *in = calloc(1, n), *out = kmsenv_test_guarded(n + 512), last[512];
+    EVP_CIPHER_CTX *ctx;
+    int i, outl = 0, ok, fits;
+
+    params[0] = OSSL_PARAM_construct_uint(KMSENV_CIPHER_PARAM_SEGMENT_BITS, &bits);
+    ctx = kmsenv_test_ctx(t, 1, NULL, params);
+    ok = TEST_ptr(ctx) && TEST_ptr(in) && TEST_ptr(out);
+    for (i = 0; ok && i < overruns[idx].first; i++)
+        ok = TEST_true(EVP_CipherUpdate(ctx, out, &outl, in, 1));
+    fits = ok && EVP_CipherUpdate(ctx, out, &outl, in, (int)n);
+    ok = ok && TEST_int_eq(fits, overruns[idx].fits)
+        && (fits ? TEST_true(EVP_CipherFinal_ex(ctx, last, &outl))
+                 : kmsenv_test_error_says(KMSENV_R_QUEUE_OVERRUN, "segment-bits|smaller updates|block-size"));
+    EVP_CIPHER_CTX_free(ctx);
+    kmsenv_test_guarded_free(out, n + 512);
+    free(in);
+    return ok && kmsenv_test_no_error();
+}
+
 /* The header as a parameter is the header in the message, on both sides. */
 static int test_header_parameter(void)
 {
@@ -444,6 +478,7 @@ int setup_tests(void)
     ADD_TEST(test_other_encodings);
     ADD_ALL_TESTS(test_segment_bits, (int)(sizeof(sizes) / sizeof(sizes[0])));
     ADD_TEST(test_boundaries);
+    ADD_ALL_TESTS(test_overrun, (int)(sizeof(overruns) / sizeof(overruns[0])));
     ADD_TEST(test_header_parameter);
     ADD_TEST(test_not_a_message);
     return 1;

@@ -135,9 +135,14 @@ static int failed(KMSENV_ERROR *err, const char *what)
 
 int kmsenv_crypto_random(KMSENV_CRYPTO *crypto, void *out, size_t n, KMSENV_ERROR *err)
 {
+    EVP_RAND_CTX *rand;
+
     if (!kmsenv_crypto_ready(crypto, err))
         return 0;
-    return RAND_bytes_ex(crypto->libctx, out, n, STRENGTH) == 1 || failed(err, "random generation");
+    /* What RAND_bytes_ex() does, without its search for the method of old that an application might have set. */
+    rand = RAND_get0_public(crypto->libctx);
+    return (rand != NULL && EVP_RAND_generate(rand, out, n, STRENGTH, 0, NULL, 0) == 1)
+        || failed(err, "random generation");
 }
 
 int kmsenv_crypto_random_key(KMSENV_CRYPTO *crypto, void *out, size_t n, KMSENV_ERROR *err)

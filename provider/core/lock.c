@@ -37,6 +37,17 @@ static void cond_init(pthread_cond_t *cond)
     pthread_condattr_destroy(&attr);
 }
 
+/* Held for some tens of instructions: a waiter that spins has it before one that sleeps was put to bed. */
+static void mutex_init(pthread_mutex_t *mutex)
+{
+    pthread_mutexattr_t attr;
+
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP);
+    pthread_mutex_init(mutex, &attr);
+    pthread_mutexattr_destroy(&attr);
+}
+
 static void before_fork(void)
 {
     KMSENV_LOCK *lock;
@@ -106,7 +117,7 @@ KMSENV_LOCK *kmsenv_lock_new(int level)
     if (lock == NULL)
         return NULL;
     pthread_once(&forks.once, install_handlers);
-    pthread_mutex_init(&lock->mutex, NULL);
+    mutex_init(&lock->mutex);
     cond_init(&lock->changed);
     lock->level = level;
     pthread_mutex_lock(&forks.mutex);

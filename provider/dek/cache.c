@@ -15,7 +15,7 @@ typedef struct entry_st {
     uint64_t hash;
     KMSENV_DEK *dek;              /* NULL: none yet, or refused */
     uint64_t loaded_ms;
-    uint64_t messages;
+    uint64_t messages, volume;    /* messages and bytes encrypted under dek, as far as reported through keys */
     uint64_t retry_ms;            /* not before this is a usable key replaced again */
     uint64_t refused_until_ms;
     KMSENV_ERROR error;           /* of the last load, if it failed */
@@ -167,7 +167,7 @@ static CONDITION condition_of(const KMSENV_CACHE *c, const ENTRY *e, int limited
         return EMPTY;
     if (age >= c->policy.max_age_ms)
         return SPENT;
-    if (limited && (e->messages >= c->policy.max_messages || kmsenv_dek_get_bytes(e->dek) >= c->policy.max_bytes))
+    if (limited && (e->messages >= c->policy.max_messages || e->volume + kmsenv_dek_get_bytes(e->dek) >= c->policy.max_bytes))
         return SPENT;
     return age >= c->policy.max_age_ms / 5 * 4 ? AGING : USABLE;
 }
@@ -183,14 +183,15 @@ static int is_loading(const ENTRY *e)
     return e->loading && e->generation == kmsenv_fork_generation();
 }
 
-static KMSENV_DEK *use(KMSENV_CACHE *c, ENTRY *e)
+static KMSENV_DEK *use(KMSENV_CACHE *c, ENTRY *e, const KMSENV_CACHE_KEY *key)
 {
     e->messages++;
     if (c->newest != e) {
         list_remove(c, e);
         list_add_newest(c, e);
     }
-    kmsenv_dek_up_ref(e->dek);
+    if (e->dek != key->have)
+        kmsenv_dek_up_ref(e->dek);
     return e->dek;
 }
 
@@ -201,7 +202,7 @@ static void take_loaded(ENTRY *e, KMSENV_DEK *dek, uint64_t now, KMSENV_DEK **ol
     *old = e->dek;
     e->dek = dek;
     e->loaded_ms = now;
-    e->messages = 0;
+    e->messages = e->volume = 0;
     e->retry_ms = 0;
     e->refused_until_ms = 0;
     kmsenv_error_clear(&e->error);
@@ -244,23 +245,23 @@ static void fly(KMSENV_CACHE *c, ENTRY *e, KMSENV_CACHE_LOAD *load, void *arg, K
 }
 
 /* After a flight that brought no key: may the old one serve? */
-static KMSENV_DEK *fall_back(KMSENV_CACHE *c, ENTRY *e, int limited, KMSENV_ERROR *err)
+static KMSENV_DEK *fall_back(KMSENV_CACHE *c, ENTRY *e, const KMSENV_CACHE_KEY *key, KMSENV_ERROR *err)
 {
     uint64_t now = kmsenv_clock_ms();
-    CONDITION condition = condition_of(c, e, limited, now);
+    CONDITION condition = condition_of(c, e, key->limited, now);
 
     if (condition == USABLE || condition == AGING)
-        return use(c, e);
+        return use(c, e, key);
     if (kmsenv_reason_is_unreachable(e->error.reason) && within_grace(c, e, now)) {
         kmsenv_count(c->counters, KMSENV_COUNTER_GRACE_USES, 1);
-        return use(c, e);
+        return use(c, e, key);
     }
     *err = e->error;
     return NULL;
 }
 
 /* The whole decision for one caller, with the lock held and the entry pinned. */
-static KMSENV_DEK *get(KMSENV_CACHE *c, ENTRY *e, int limited, KMSENV_CACHE_LOAD *load, void *arg,
+static KMSENV_DEK *get(KMSENV_CACHE *c, ENTRY *e, const KMSENV_CACHE_KEY *key, KMSENV_CACHE_LOAD *load, void *arg,
                        KMSENV_DEK **old, KMSENV_ERROR *err)
 {
     uint64_t now = kmsenv_clock_coarse_ms();
@@ -268,10 +269,10 @@ static KMSENV_DEK *get(KMSENV_CACHE *c, ENTRY *e, int limited, KMSENV_CACHE_LOAD
     unsigned flights;
 
     for (;;) {
-        condition = condition_of(c, e, limited, now);
+        condition = condition_of(c, e, key->limited, now);
         if (condition == USABLE || (condition == AGING && (is_loading(e) || now < e->retry_ms))) {
             kmsenv_count(c->counters, KMSENV_COUNTER_CACHE_HITS, 1);
-            return use(c, e);
+            return use(c, e, key);
         }
         if (now < e->refused_until_ms) {
             kmsenv_count(c->counters, KMSENV_COUNTER_REFUSALS_CACHED, 1);
@@ -279,18 +280,18 @@ static KMSENV_DEK *get(KMSENV_CACHE *c, ENTRY *e, int limited, KMSENV_CACHE_LOAD
             return NULL;
         }
         if (condition == SPENT && now < e->retry_ms && within_grace(c, e, now))
-            return fall_back(c, e, limited, err);
+            return fall_back(c, e, key, err);
         flights = e->flights;
         if (!is_loading(e)) {
             kmsenv_count(c->counters, KMSENV_COUNTER_CACHE_MISSES, 1);
             fly(c, e, load, arg, old);
-            return fall_back(c, e, limited, err);
+            return fall_back(c, e, key, err);
         }
         kmsenv_lock_wait(c->lock, kmsenv_clock_ms() + WAIT_MS);
         now = kmsenv_clock_ms();
-        if (e->flights != flights && condition_of(c, e, limited, now) >= SPENT
+        if (e->flights != flights && condition_of(c, e, key->limited, now) >= SPENT
                 && e->error.reason != KMSENV_R_NONE)
-            return fall_back(c, e, limited, err);   /* the flight we waited for failed: its error is ours */
+            return fall_back(c, e, key, err);   /* the flight we waited for failed: its error is ours */
     }
 }
 
@@ -299,23 +300,27 @@ KMSENV_DEK *kmsenv_cache_get(KMSENV_CACHE *cache, const KMSENV_CACHE_KEY *key,
 {
     KMSENV_DEK *dek = NULL, *old = NULL;
     ENTRY pattern, *e;
+    size_t count;
 
     pattern.bytes = (unsigned char *)key->bytes;
     pattern.len = key->len;
     pattern.hash = key->hash;
     kmsenv_lock_take(cache->lock);
+    count = cache->count;
     e = lh_ENTRY_retrieve(cache->table, &pattern);
     if (e == NULL)
         e = entry_add(cache, key);
     if (e == NULL) {
         kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory to remember a data key");
     } else {
+        if (e->dek != NULL && e->dek == key->have)
+            e->volume += key->used;
         e->pins++;
-        dek = get(cache, e, key->limited, load, arg, &old, err);
+        dek = get(cache, e, key, load, arg, &old, err);
         e->pins--;
     }
-    if (cache->counters != NULL)
-        atomic_store_explicit(&cache->counters->value[KMSENV_COUNTER_CACHE_ENTRIES], cache->count, memory_order_relaxed);
+    if (count != cache->count)
+        kmsenv_count_set(cache->counters, KMSENV_COUNTER_CACHE_ENTRIES, cache->count);
     kmsenv_lock_release(cache->lock);
     kmsenv_dek_free(old);
     return dek;

@@ -31,6 +31,8 @@ typedef struct kmsenv_cache_key_st {
     size_t len;
     uint64_t hash;
     int limited;               /* each use counts as a message; max_messages and max_bytes apply (DEKs for encryption) */
+    KMSENV_DEK *have;          /* the DEK that the caller got last time and holds, or NULL ... */
+    uint64_t used;             /* ... and the plaintext bytes encrypted under it since */
 } KMSENV_CACHE_KEY;
 
 /* Makes the DEK of an entry: a new reference, or NULL with err filled. Called with no lock held. */
@@ -38,7 +40,7 @@ typedef KMSENV_DEK *KMSENV_CACHE_LOAD(void *arg, KMSENV_ERROR *err);
 
 KMSENV_CACHE *kmsenv_cache_new(const KMSENV_CACHE_POLICY *policy, KMSENV_COUNTERS *counters);
 void kmsenv_cache_free(KMSENV_CACHE *cache);
-/* A new reference, from the cache or loaded. NULL with err filled. */
+/* From the cache or loaded: a new reference, or key->have itself without one. NULL with err filled. */
 KMSENV_DEK *kmsenv_cache_get(KMSENV_CACHE *cache, const KMSENV_CACHE_KEY *key,
                              KMSENV_CACHE_LOAD *load, void *arg, KMSENV_ERROR *err);
 

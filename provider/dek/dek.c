@@ -1,4 +1,5 @@
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <openssl/crypto.h>
 #include "core/secret.h"
@@ -13,7 +14,6 @@ typedef struct prk_st {
 } PRK;
 
 struct kmsenv_dek_st {
-    atomic_int refs;
     KMSENV_CRYPTO *crypto;
     unsigned char id[KMSENV_DEK_ID_LEN];
     size_t length;
@@ -22,6 +22,8 @@ struct kmsenv_dek_st {
     size_t der_len[2];
     KMSENV_HMAC *prk;              /* for a caller without a key */
     PRK *_Atomic other_prks;       /* for callers with one; entries are only ever added */
+    /* What changes is kept off the cache lines of what every message reads. */
+    _Alignas(64) atomic_int refs;
     _Atomic uint64_t bytes;
 };
 
@@ -55,13 +57,14 @@ KMSENV_DEK *kmsenv_dek_new(KMSENV_CRYPTO *crypto, const KMSENV_DATA_KEY *key, un
 {
     static const unsigned char no_key[KMSENV_CALLER_KEY_LEN];
     unsigned char id[KMSENV_DEK_ID_LEN];
-    KMSENV_DEK *dek = OPENSSL_zalloc(sizeof(*dek));
+    KMSENV_DEK *dek = aligned_alloc(_Alignof(KMSENV_DEK), sizeof(*dek));
 
     if (dek == NULL) {
         kmsenv_secret_free(secret);
         kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for a data key");
         return NULL;
     }
+    memset(dek, 0, sizeof(*dek));
     atomic_init(&dek->refs, 1);
     dek->crypto = crypto;
     dek->secret = secret;
@@ -105,7 +108,7 @@ void kmsenv_dek_free(KMSENV_DEK *dek)
     kmsenv_secret_free(dek->secret);
     OPENSSL_free(dek->der[0]);
     OPENSSL_free(dek->der[1]);
-    OPENSSL_free(dek);
+    free(dek);
 }
 
 /* The remembered context of that caller's key; *count says how many were looked at. */

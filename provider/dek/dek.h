@@ -36,7 +36,7 @@ const unsigned char *kmsenv_dek_get0_der(const KMSENV_DEK *dek, int detached, si
 int kmsenv_dek_get_prk(KMSENV_DEK *dek, const unsigned char *caller_key,
                        const KMSENV_HMAC **prk, KMSENV_HMAC **own, KMSENV_ERROR *err);
 
-/* Plaintext bytes encrypted under keys derived from this DEK, for dek-max-bytes. */
+/* Plaintext bytes encrypted under keys derived from this DEK, for dek-max-bytes: those not reported to the cache. */
 void kmsenv_dek_add_bytes(KMSENV_DEK *dek, uint64_t n);
 uint64_t kmsenv_dek_get_bytes(const KMSENV_DEK *dek);
 

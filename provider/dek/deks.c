@@ -108,10 +108,10 @@ static int check_context(const KMSENV_DEK_REQUEST *request, const unsigned char 
 }
 
 KMSENV_DEK *kmsenv_deks_get_to_decrypt(KMSENV_DEKS *deks, const KMSENV_DEK_REQUEST *request,
-                                       const unsigned char *der, size_t len, KMSENV_ERROR *err)
+                                       const unsigned char *der, size_t len, KMSENV_DEK *have, KMSENV_ERROR *err)
 {
     KMSENV_UNWRAP unwrap = { deks, der, len };
-    KMSENV_CACHE_KEY key = { der, len, 0, 0 };
+    KMSENV_CACHE_KEY key = { .bytes = der, .len = len, .have = have };
 
     if (!check_context(request, der, len, err))
         return NULL;
@@ -120,17 +120,19 @@ KMSENV_DEK *kmsenv_deks_get_to_decrypt(KMSENV_DEKS *deks, const KMSENV_DEK_REQUE
     return kmsenv_cache_get(deks->cache, &key, kmsenv_dek_unwrap, &unwrap, err);
 }
 
-KMSENV_DEK *kmsenv_deks_get_to_encrypt(KMSENV_DEKS *deks, KMSENV_DEK_REQUEST *request, size_t least, KMSENV_ERROR *err)
+KMSENV_DEK *kmsenv_deks_get_to_encrypt(KMSENV_DEKS *deks, KMSENV_DEK_REQUEST *request, size_t least,
+                                       KMSENV_DEK *have, uint64_t used, KMSENV_ERROR *err)
 {
-    KMSENV_CACHE_KEY key = { request->name, request->name_len, request->hash, 1 };
+    KMSENV_CACHE_KEY key = { request->name, request->name_len, request->hash, 1, have, used };
     KMSENV_DEK *dek;
 
     if (request->data_key != NULL) {
-        dek = kmsenv_deks_get_to_decrypt(deks, NULL, request->data_key, request->data_key_len, err);
+        dek = kmsenv_deks_get_to_decrypt(deks, NULL, request->data_key, request->data_key_len, have, err);
         if (dek != NULL && kmsenv_dek_get_length(dek) < least) {
             kmsenv_error_set(err, KMSENV_R_DATA_KEY_UNSUITABLE, "the data key has %zu bytes; this cipher needs %zu or more",
                              kmsenv_dek_get_length(dek), least);
-            kmsenv_dek_free(dek);
+            if (dek != have)
+                kmsenv_dek_free(dek);
             return NULL;
         }
         return dek;

@@ -38,11 +38,17 @@ int kmsenv_dek_request_is_detached(const KMSENV_DEK_REQUEST *request);
 int kmsenv_dek_request_set_data_key(KMSENV_DEK_REQUEST *request, const unsigned char *bytes, size_t len, KMSENV_ERROR *err);
 int kmsenv_dek_request_has_data_key(const KMSENV_DEK_REQUEST *request);
 
-/* The DEK for a new message, at least `least` bytes long: a new reference. May call the KMS. */
-KMSENV_DEK *kmsenv_deks_get_to_encrypt(KMSENV_DEKS *deks, KMSENV_DEK_REQUEST *request, size_t least, KMSENV_ERROR *err);
-/* The DEK of a DER DataKey that came with a message: a new reference. May call the KMS. */
+/*
+ * Both may call the KMS, and return a new reference, or `have` itself without one: the DEK that
+ * the caller got before and still holds (NULL = none). It is the usual answer, and then costs
+ * the threads that share a DEK no traffic about its reference count.
+ */
+/* The DEK for a new message, at least `least` bytes long. used: plaintext bytes encrypted under `have` since it was got. */
+KMSENV_DEK *kmsenv_deks_get_to_encrypt(KMSENV_DEKS *deks, KMSENV_DEK_REQUEST *request, size_t least,
+                                       KMSENV_DEK *have, uint64_t used, KMSENV_ERROR *err);
+/* The DEK of a DER DataKey that came with a message. */
 KMSENV_DEK *kmsenv_deks_get_to_decrypt(KMSENV_DEKS *deks, const KMSENV_DEK_REQUEST *request,
-                                       const unsigned char *der, size_t len, KMSENV_ERROR *err);
+                                       const unsigned char *der, size_t len, KMSENV_DEK *have, KMSENV_ERROR *err);
 
 /*
  * A key reference: "kmsenv:" 0x01 || id (32 bytes), cut to the length of the key it stands for, or

@@ -4,6 +4,7 @@
  */
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <openssl/core_dispatch.h>
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
@@ -103,10 +104,10 @@ static int provider_get_params(void *vprovider, OSSL_PARAM params[])
         return 0;
     if ((p = OSSL_PARAM_locate(params, OSSL_PROV_PARAM_STATUS)) != NULL && !OSSL_PARAM_set_int(p, 1))
         return 0;
-    atomic_store(&counters->value[KMSENV_COUNTER_UNLOCKED_BYTES], kmsenv_secret_unlocked());
+    kmsenv_count_set(counters, KMSENV_COUNTER_UNLOCKED_BYTES, kmsenv_secret_unlocked());
     for (i = 0; i < KMSENV_COUNTER_COUNT; i++)
         if ((p = OSSL_PARAM_locate(params, counter_name[i])) != NULL
-                && !OSSL_PARAM_set_uint64(p, atomic_load_explicit(&counters->value[i], memory_order_relaxed)))
+                && !OSSL_PARAM_set_uint64(p, kmsenv_count_read(counters, (int)i)))
             return 0;
     return 1;
 }
@@ -150,7 +151,7 @@ static void provider_teardown(void *vprovider)
     kmsenv_instance_free(atomic_load(&p->instance));
     kmsenv_crypto_free(p->provctx.crypto);
     kmsenv_reporter_free(p->provctx.reporter);
-    OPENSSL_free(p);
+    free(p);
 }
 
 static const OSSL_DISPATCH provider_functions[] = {
@@ -175,12 +176,13 @@ static size_t block_size_of(const KMSENV_SOURCE *source)
 int OSSL_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
                        const OSSL_DISPATCH **out, void **vprovider)
 {
-    PROVIDER *p = OPENSSL_zalloc(sizeof(*p));
+    PROVIDER *p = aligned_alloc(_Alignof(PROVIDER), sizeof(*p));   /* the counters stand on cache lines */
     const OSSL_DISPATCH *fn;
     const char *name;
 
     if (p == NULL)
         return 0;
+    memset(p, 0, sizeof(*p));
     kmsenv_secret_prepare();
     p->source.handle = handle;
     for (fn = in; fn->function_id != 0; fn++)

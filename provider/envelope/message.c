@@ -35,11 +35,22 @@ KMSENV_MESSAGE *kmsenv_message_new(KMSENV_DEKS *deks, KMSENV_CRYPTO *crypto, KMS
     return m;
 }
 
+void kmsenv_message_set_dek(KMSENV_MESSAGE *m, KMSENV_DEK *dek)
+{
+    if (dek == m->dek)
+        return;
+    if (m->unreported > 0)
+        kmsenv_dek_add_bytes(m->dek, m->unreported);
+    m->unreported = 0;
+    kmsenv_dek_free(m->dek);
+    m->dek = dek;
+}
+
 void kmsenv_message_free(KMSENV_MESSAGE *m)
 {
     if (m == NULL)
         return;
-    kmsenv_dek_free(m->dek);
+    kmsenv_message_set_dek(m, NULL);
     EVP_MD_CTX_free(m->scratch);
     EVP_CIPHER_CTX_free(m->gcm);
     kmsenv_secret_free(m->secrets);
@@ -47,7 +58,7 @@ void kmsenv_message_free(KMSENV_MESSAGE *m)
     kmsenv_buffer_reset(&m->aad);
     kmsenv_buffer_reset(&m->header_der);
     kmsenv_queue_free(&m->queue);
-    OPENSSL_free(m->held);
+    OPENSSL_free(m->memory);
     OPENSSL_free(m);
 }
 
@@ -68,6 +79,8 @@ KMSENV_MESSAGE *kmsenv_message_dup(const KMSENV_MESSAGE *m, KMSENV_ERROR *err)
         copy->key_is_reference = m->key_is_reference;
         *copy->secrets = *m->secrets;
         copy->header_total = m->header_total;
+        if (m->dek != NULL && kmsenv_dek_up_ref(m->dek))
+            copy->dek = m->dek;
     }
     if (copy == NULL || copy->request == NULL
             || !kmsenv_buffer_add(&copy->aad, m->aad.data, m->aad.length)
@@ -103,7 +116,7 @@ int kmsenv_message_init(KMSENV_MESSAGE *m, int sealing, const unsigned char *cal
     m->aad.length = 0;
     m->header_der.length = 0;
     kmsenv_queue_clear(&m->queue);
-    m->left = m->index = m->bytes = m->extra = m->updates = 0;
+    m->left = m->index = m->bytes = m->updates = 0;
     m->held_len = m->header_total = 0;
     m->last_seen = 0;
     if (caller_key != NULL && !set_caller_key(m, caller_key, err))
@@ -266,7 +279,7 @@ int kmsenv_message_final(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, si
     kmsenv_count(m->counters, m->sealing ? KMSENV_COUNTER_MESSAGES_SEALED : KMSENV_COUNTER_MESSAGES_OPENED, 1);
     kmsenv_count(m->counters, m->sealing ? KMSENV_COUNTER_BYTES_SEALED : KMSENV_COUNTER_BYTES_OPENED, m->bytes);
     if (m->sealing)
-        kmsenv_dek_add_bytes(m->dek, m->bytes);
+        m->unreported += m->bytes;
     return 1;
 }
 

@@ -9,6 +9,7 @@
 # define KMSENV_PIECE_MAX  (1u << 30)    /* bytes given to the inner cipher in one call */
 # define KMSENV_CHUNK      16384         /* bytes that pass through a buffer at a time; whole AES blocks */
 # define KMSENV_HELD_MAX   32            /* a trailer and less than a block */
+# define KMSENV_LINE       64            /* of the CPU's cache */
 
 typedef enum kmsenv_message_state_en {
     KMSENV_UNSTARTED,    /* no data yet; nothing asked of the KMS */
@@ -37,7 +38,8 @@ struct kmsenv_message_st {
     KMSENV_MESSAGE_SECRETS *secrets;
     KMSENV_BUFFER aad;
 
-    KMSENV_DEK *dek;
+    KMSENV_DEK *dek;               /* kept from message to message */
+    uint64_t unreported;           /* bytes sealed under it that the cache has not heard of */
     EVP_MD_CTX *scratch;
     EVP_CIPHER_CTX *gcm;
     size_t gcm_keylen;             /* the AES size gcm is set up for, 0 = none yet */
@@ -50,17 +52,20 @@ struct kmsenv_message_st {
 
     /* sealing */
     KMSENV_QUEUE queue;
-    uint64_t extra;                /* bytes of header, flags and tags so far */
     uint64_t updates;
 
     /* opening */
-    unsigned char *held;           /* the last bytes so far, with room for a chunk behind them */
-    size_t held_len;               /* at most KMSENV_HELD_MAX between updates */
+    unsigned char *memory;         /* of the buffer: KMSENV_LINE * 2 + KMSENV_CHUNK bytes */
+    unsigned char *joint;          /* in it, on a cache line: held bytes end here, new ones begin */
+    size_t held_len;               /* the last bytes so far, at most KMSENV_HELD_MAX between updates */
+    const unsigned char *last_in;  /* where the input of the update before began; only compared */
     size_t header_total;           /* bytes of the header, 0 = not known yet */
     int last_seen;                 /* the segment flagged LAST was verified */
 };
 
-/* message.c: derives the CEK of header, checks or sets the commitment, keys gcm, starts segment 0. */
+/* message.c: replaces m->dek, unless it is the same, by a reference taken over. */
+void kmsenv_message_set_dek(KMSENV_MESSAGE *m, KMSENV_DEK *dek);
+/* Derives the CEK of header, checks or sets the commitment, keys gcm, starts segment 0. */
 int kmsenv_message_derive(KMSENV_MESSAGE *m, unsigned char commitment[KMSENV_COMMITMENT_LEN], KMSENV_ERROR *err);
 int kmsenv_message_start_body(KMSENV_MESSAGE *m, KMSENV_ERROR *err);
 /* Starts segment m->index with the nonce that is its number. */

@@ -3,23 +3,24 @@
  * few more, so that the inner cipher always gets whole blocks. So an update emits at most 15
  * bytes more than it takes in, final as many, and nothing ever has to be queued.
  */
+#include <stdint.h>
 #include <string.h>
 #include <openssl/crypto.h>
 #include "envelope/message_local.h"
 
 #define BLOCK       16      /* of AES */
-#define DIRECT_MIN  1024    /* below, joining to the held bytes costs less than a second call of the inner cipher */
+#define SMALL       1024    /* joining to the held bytes costs less than a second call of the inner cipher ... */
+#define MEDIUM      16384   /* ... and up to here if the input is in the CPU's cache */
 
 /* --- the header ----------------------------------------------------------- */
 
 static int get_dek(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
 {
-    KMSENV_DEK *dek = kmsenv_deks_get_to_decrypt(m->deks, m->request, m->header.data_key, m->header.data_key_len, err);
+    KMSENV_DEK *dek = kmsenv_deks_get_to_decrypt(m->deks, m->request, m->header.data_key, m->header.data_key_len, m->dek, err);
 
     if (dek == NULL)
         return 0;
-    kmsenv_dek_free(m->dek);
-    m->dek = dek;
+    kmsenv_message_set_dek(m, dek);
     if (kmsenv_dek_get_length(dek) < m->header.keylen)
         return kmsenv_error_set(err, KMSENV_R_DATA_KEY_UNSUITABLE, "the message's data key is shorter than its cipher's key");
     return 1;
@@ -141,10 +142,26 @@ static int run(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, const unsign
     }
 }
 
+static unsigned char *held(const KMSENV_MESSAGE *m)
+{
+    return m->joint - m->held_len;
+}
+
 static void hold(KMSENV_MESSAGE *m, const unsigned char *in, size_t n)
 {
-    memmove(m->held, in, n);
+    memmove(m->joint - n, in, n);
     m->held_len = n;
+}
+
+/* Copying to unaligned places would cost more than it saves (measured: 12 against 3 % of opening). */
+static int make_buffer(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
+{
+    if (m->memory != NULL)
+        return 1;
+    if ((m->memory = OPENSSL_malloc(2 * KMSENV_LINE + KMSENV_CHUNK)) == NULL)
+        return kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory to open a message");
+    m->joint = m->memory + KMSENV_LINE + (KMSENV_LINE - (uintptr_t)m->memory % KMSENV_LINE) % KMSENV_LINE;
+    return 1;
 }
 
 /*
@@ -158,31 +175,32 @@ static int take_buffered(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, co
 
     for (; inl > 0; in += n, inl -= n) {
         n = inl < KMSENV_CHUNK ? inl : KMSENV_CHUNK;
-        memcpy(m->held + m->held_len, in, n);
-        n += m->held_len;
-        if (!run(m, out, outl, m->held, n, 0, &used, err))
+        memcpy(m->joint, in, n);
+        if (!run(m, out, outl, held(m), m->held_len + n, 0, &used, err))
             return 0;
-        n -= m->held_len;
-        hold(m, m->held + used, m->held_len + n - used);
+        hold(m, held(m) + used, m->held_len + n - used);
     }
     return 1;
 }
 
-/* Large pieces go straight through, after the held bytes with as many new ones as make whole blocks. */
+/*
+ * Large pieces go straight through, after the held bytes and new ones up to 64 together: that
+ * leaves 4032 bytes of 4096, which is what the assembly of OpenSSL 3.0 takes in one go.
+ */
 static int take_direct(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, const unsigned char *in, size_t inl, KMSENV_ERROR *err)
 {
     size_t n, used;
 
     while (m->held_len > 0 && inl > 0) {
-        n = KMSENV_HELD_MAX - m->held_len;
+        n = KMSENV_LINE - m->held_len;
         if (n > inl)
             n = inl;
-        memcpy(m->held + m->held_len, in, n);
+        memcpy(m->joint, in, n);
         in += n;
         inl -= n;
-        if (!run(m, out, outl, m->held, m->held_len + n, inl, &used, err))
+        if (!run(m, out, outl, held(m), m->held_len + n, inl, &used, err))
             return 0;
-        hold(m, m->held + used, m->held_len + n - used);
+        hold(m, held(m) + used, m->held_len + n - used);
     }
     if (inl == 0)
         return 1;
@@ -190,6 +208,19 @@ static int take_direct(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, cons
         return 0;
     hold(m, in + used, inl - used);
     return 1;
+}
+
+/*
+ * Copying first costs 3 % of opening if the input is in the cache, and 25 % if it comes from
+ * memory; a second call of the inner cipher always costs 6 % (4 KiB updates, OpenSSL 3.0). A caller
+ * that comes with the same buffer again (openssl enc, every BIO) has just written it.
+ */
+static int is_better_buffered(KMSENV_MESSAGE *m, const unsigned char *out, const unsigned char *in, size_t inl)
+{
+    int is_hot = in == m->last_in, overlaps = out < in + inl && out + KMSENV_LINE + KMSENV_HELD_MAX > in;
+
+    m->last_in = in;
+    return overlaps || inl < (is_hot ? MEDIUM : SMALL);
 }
 
 int kmsenv_open_update(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, size_t outsize,
@@ -209,9 +240,9 @@ int kmsenv_open_update(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, size
     }
     if (inl == 0)
         return 1;
-    if (m->held == NULL && (m->held = OPENSSL_malloc(KMSENV_HELD_MAX + KMSENV_CHUNK)) == NULL)
-        return kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory to open a message");
-    if (inl < DIRECT_MIN || (out < in + inl && out + 2 * KMSENV_HELD_MAX > in))
+    if (!make_buffer(m, err))
+        return 0;
+    if (is_better_buffered(m, out, in, inl))
         return take_buffered(m, out, outl, in, inl, err);
     return take_direct(m, out, outl, in, inl, err);
 }
@@ -233,8 +264,8 @@ int kmsenv_open_final(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, size_
     n = m->held_len - KMSENV_TRAILER_LEN;
     if (n > outsize)
         return kmsenv_error_set(err, KMSENV_R_OUTPUT_TOO_SMALL, "final needs room for %zu bytes and has %zu", n, outsize);
-    if (!kmsenv_message_crypt(m, out, m->held, n, err)
-            || !end_segment(m, m->held + n, &flag, err)
+    if (!kmsenv_message_crypt(m, out, held(m), n, err)
+            || !end_segment(m, m->joint - KMSENV_TRAILER_LEN, &flag, err)
             || (flag != KMSENV_FLAG_LAST && !damaged(m, err))) {
         OPENSSL_cleanse(out, n);
         return 0;

@@ -6,15 +6,16 @@
 #include <openssl/crypto.h>
 #include "envelope/message_local.h"
 
-/* The DEK for this message. */
+/* The DEK for this message, most often that of the message before. */
 static int get_dek(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
 {
-    KMSENV_DEK *dek = kmsenv_deks_get_to_encrypt(m->deks, m->request, m->keylen, err);
+    KMSENV_DEK *dek = kmsenv_deks_get_to_encrypt(m->deks, m->request, m->keylen, m->dek, m->unreported, err);
 
     if (dek == NULL)
         return 0;
-    kmsenv_dek_free(m->dek);
-    m->dek = dek;
+    if (dek == m->dek)
+        m->unreported = 0;
+    kmsenv_message_set_dek(m, dek);
     return 1;
 }
 
@@ -57,7 +58,6 @@ static int push(KMSENV_MESSAGE *m, const unsigned char *data, size_t n, KMSENV_E
     if (p == NULL)
         return kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for pending output");
     memcpy(p, data, n);
-    m->extra += n;
     return 1;
 }
 
@@ -94,12 +94,13 @@ static int next_segment(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
 }
 
 /*
- * Each update drains at most 31 bytes more than it takes in, and final at most block_size: what
- * can never be drained is refused at once. A message of one update grows by block_size at most.
+ * An update drains at most 31 bytes more than it takes in, and final at most block_size. More may
+ * not wait after an update, or final could fail when it is too late to do otherwise. The first
+ * update has nothing to give: a message of one update grows by block_size at most.
  */
 static int check_overrun(const KMSENV_MESSAGE *m, KMSENV_ERROR *err)
 {
-    if (m->extra + KMSENV_TRAILER_LEN <= m->block_size + KMSENV_UPDATE_GROWTH * (m->updates - 1))
+    if (m->queue.length + KMSENV_TRAILER_LEN <= m->block_size + (m->updates > 1 ? KMSENV_UPDATE_GROWTH : 0))
         return 1;
     return kmsenv_error_set(err, KMSENV_R_QUEUE_OVERRUN,
                             "segments of %u KiB give more output than updates of this size have room for: "

@@ -28,8 +28,8 @@ static void *thread_main(void *arg)
 
     kmsenv_guard_enter();
     job->run(job->arg);
-    kmsenv_apart_wipe_stack();
     kmsenv_guard_leave();
+    kmsenv_apart_wipe_stack();
     return NULL;
 }
 
@@ -55,7 +55,6 @@ int kmsenv_apart_run(void (*run)(void *arg), void *arg)
 int kmsenv_apart_run_here(void (*run)(void *arg), void *arg)
 {
     static const struct timespec at_once = { 0, 0 };
-    JOB job = { run, arg };
     sigset_t pipe, pending, before;
     int cancel, saved = errno;
 
@@ -66,7 +65,9 @@ int kmsenv_apart_run_here(void (*run)(void *arg), void *arg)
     sigpending(&pending);
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
     pthread_sigmask(SIG_BLOCK, &pipe, &before);
-    thread_main(&job);
+    kmsenv_guard_enter();
+    run(arg);
+    kmsenv_guard_leave();
     if (!sigismember(&pending, SIGPIPE))   /* one that a write here made is not the caller's */
         while (sigtimedwait(&pipe, NULL, &at_once) < 0 && errno == EINTR)
             ;

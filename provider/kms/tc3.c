@@ -48,6 +48,14 @@ int kmsenv_tc3_canonical(KMSENV_CRYPTO *crypto, const KMSENV_REQUEST *request, K
     return !out->failed || fail(err);
 }
 
+static void add_scope(KMSENV_BUFFER *out, const char *date, const char *service)
+{
+    kmsenv_buffer_add_text(out, date);
+    kmsenv_buffer_add(out, "/", 1);
+    kmsenv_buffer_add_text(out, service);
+    kmsenv_buffer_add_text(out, "/" TERMINATOR);
+}
+
 int kmsenv_tc3_string_to_sign(KMSENV_CRYPTO *crypto, const KMSENV_BUFFER *canonical, int64_t timestamp, const char *service,
                               KMSENV_BUFFER *out, KMSENV_ERROR *err)
 {
@@ -57,7 +65,10 @@ int kmsenv_tc3_string_to_sign(KMSENV_CRYPTO *crypto, const KMSENV_BUFFER *canoni
         return fail(err);
     if (!kmsenv_sign_hash(crypto, kmsenv_buffer_text(canonical), canonical->length, hash, err))
         return 0;
-    kmsenv_buffer_printf(out, ALGORITHM "\n%" PRId64 "\n%s/%s/" TERMINATOR "\n%s", timestamp, date, service, hash);
+    kmsenv_buffer_printf(out, ALGORITHM "\n%" PRId64 "\n", timestamp);
+    add_scope(out, date, service);
+    kmsenv_buffer_add(out, "\n", 1);
+    kmsenv_buffer_add_text(out, hash);
     return !out->failed || fail(err);
 }
 
@@ -211,8 +222,12 @@ int kmsenv_tc3_sign(const KMSENV_TC3_SIGNER *signer, KMSENV_REQUEST *request, in
     if (!make_signature(signer, request, timestamp, date, signature, err))
         return 0;
     kmsenv_buffer_init(&value, TEXT_MAX, 0);
-    kmsenv_buffer_printf(&value, ALGORITHM " Credential=%s/%s/%s/" TERMINATOR ", SignedHeaders=" SIGNED_HEADERS ", Signature=%s",
-                         signer->secret_id, date, signer->service, signature);
+    kmsenv_buffer_add_text(&value, ALGORITHM " Credential=");
+    kmsenv_buffer_add_text(&value, signer->secret_id);
+    kmsenv_buffer_add(&value, "/", 1);
+    add_scope(&value, date, signer->service);
+    kmsenv_buffer_add_text(&value, ", SignedHeaders=" SIGNED_HEADERS ", Signature=");
+    kmsenv_buffer_add_text(&value, signature);
     ok = value.failed ? fail(err) : kmsenv_request_add_header(request, "Authorization", kmsenv_buffer_text(&value), err);
     kmsenv_buffer_reset(&value);
     return ok;

@@ -361,8 +361,9 @@ static int envelope_update(void *vctx, unsigned char *out, size_t *outl, size_t 
         return not_initialised(e);
     err.reason = KMSENV_R_NONE;
     marked = begin_marked(e);
-    if (out == NULL && in != NULL) {
-        ok = kmsenv_message_aad(e->message, in, inl, &err);
+    if (out == NULL) {
+        /* Callers that have no additional data may make the call all the same, with NULL for both. */
+        ok = inl == 0 || kmsenv_message_aad(e->message, in, inl, &err);
         *outl = ok ? inl : 0;
     } else {
         ok = kmsenv_message_update(e->message, out, outl, outsize, in, inl, &err);

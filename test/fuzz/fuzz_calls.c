@@ -10,7 +10,7 @@
 
 #define SURPLUS   31
 #define BLOCK     512
-#define TEXT_MAX  (1 << 16)
+#define TEXT_MAX  (1 << 18)
 #define CALLS_MAX 200
 
 typedef struct side_st {
@@ -21,7 +21,7 @@ typedef struct side_st {
     unsigned char *in, *out;
 } SIDE;
 
-static unsigned char pattern[4096];
+static unsigned char pattern[16 * 4096];
 static const unsigned char key[KMSENV_CALLER_KEY_LEN] = { 7 };
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -57,7 +57,7 @@ static int do_init(SIDE *s, unsigned arg)
 
 static int do_update(SIDE *s, unsigned arg, int in_place)
 {
-    size_t n = arg < 128 ? arg : (arg - 127) * 32;
+    size_t n = arg < 128 ? arg : arg < 240 ? (arg - 127) * 32 : (arg - 239) * 4096;
     unsigned char *room;
     int outl = 0, ok;
 
@@ -103,6 +103,7 @@ static int do_final(SIDE *s)
     FUZZ_REQUIRE(room != NULL);
     ok = EVP_CipherFinal_ex(s->ctx, room, &outl);
     FUZZ_REQUIRE(outl >= 0 && outl <= BLOCK);
+    FUZZ_REQUIRE(ok || !s->clean);   /* what the updates took, final can end */
     if (ok && s->clean) {
         memcpy(s->out + s->sealed, room, (size_t)outl);
         s->sealed += (size_t)outl;
@@ -115,7 +116,7 @@ static int do_final(SIDE *s)
 
 static int do_aad(SIDE *s, unsigned arg)
 {
-    int outl = 0, ok = EVP_CipherUpdate(s->ctx, NULL, &outl, pattern, (int)arg);
+    int outl = 0, ok = EVP_CipherUpdate(s->ctx, NULL, &outl, arg == 0 ? NULL : pattern, (int)arg);
 
     if (arg > 0)
         s->clean = 0;
@@ -193,7 +194,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (which = 0; which < 2; which++) {
         side[which].ctx = EVP_CIPHER_CTX_new();
         side[which].in = malloc(TEXT_MAX);
-        side[which].out = malloc(2 * TEXT_MAX);
+        side[which].out = malloc(TEXT_MAX + TEXT_MAX / 64);
         FUZZ_REQUIRE(side[which].ctx != NULL && side[which].in != NULL && side[which].out != NULL);
     }
     for (i = 0; i + 1 < size && i < 2 * CALLS_MAX; i += 2) {
