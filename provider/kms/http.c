@@ -8,7 +8,6 @@
  * read callback, because libcurl would append a POSTFIELDS body to the header block, on its heap.
  */
 #define CURL_DISABLE_DEPRECATION
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -20,6 +19,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509_vfy.h>
 #include "core/clock.h"
+#include "core/library.h"
 #include "core/lock.h"
 #include "kms/apart.h"
 #include "kms/http.h"
@@ -63,46 +63,17 @@ static struct {
     uint64_t (*ssl_ctx_set_options)(SSL_CTX *, uint64_t);   /* of the libssl that libcurl uses; NULL if it uses none */
 } curl = { .once = PTHREAD_ONCE_INIT };
 
-/* where: a pointer to a function, which a void * has room for on every system with dlsym(). */
-static int find_symbol(void *handle, const char *name, void *where)
+static void load_library(void)
 {
-    void *symbol = dlsym(handle, name);
-
-    if (symbol == NULL) {
-        snprintf(curl.fault, sizeof(curl.fault), LIBRARY " has no %s", name);
-        return 0;
-    }
-    memcpy(where, &symbol, sizeof(symbol));
-    return 1;
-}
-
-static int find_symbols(void *handle)
-{
-    static const struct { const char *name; void *where; } wanted[] = {
+    static const KMSENV_SYMBOL wanted[] = {
 #define WANTED(member, symbol, type) { symbol, &curl.member },
         SYMBOLS(WANTED)
 #undef WANTED
     };
-    size_t i;
-
-    for (i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
-        if (!find_symbol(handle, wanted[i].name, wanted[i].where))
-            return 0;
-    return 1;
-}
-
-static void load_library(void)
-{
-    void *handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
     const curl_version_info_data *info;
-    const char *fault;
+    void *handle = kmsenv_library_load(LIBRARY, wanted, sizeof(wanted) / sizeof(wanted[0]), curl.fault, sizeof(curl.fault));
 
-    if (handle == NULL) {
-        fault = dlerror();
-        kmsenv_text_printable(curl.fault, sizeof(curl.fault), fault == NULL ? "" : fault, fault == NULL ? 0 : strlen(fault));
-        return;
-    }
-    if (!find_symbols(handle))
+    if (handle == NULL)
         return;
     if (curl.global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
         snprintf(curl.fault, sizeof(curl.fault), "curl_global_init failed");
@@ -110,7 +81,7 @@ static void load_library(void)
     }
     info = curl.version_info(CURLVERSION_NOW);
     if (info->ssl_version != NULL && strncmp(info->ssl_version, "OpenSSL/3", 9) == 0)
-        find_symbol(handle, "SSL_CTX_set_options", &curl.ssl_ctx_set_options);
+        kmsenv_library_find(handle, "SSL_CTX_set_options", &curl.ssl_ctx_set_options);
     curl.ready = 1;
 }
 
