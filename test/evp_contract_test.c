@@ -318,6 +318,28 @@ static int test_aad(void)
     return ok && kmsenv_test_no_error();
 }
 
+/* Additional data belong to one message: a re-init forgets them. */
+static int test_aad_not_kept(void)
+{
+    KMSENV_TEST_BYTES sealed = { NULL, 0 }, opened = { NULL, 0 };
+    EVP_CIPHER_CTX *ctx = kmsenv_test_ctx(t, 1, key, NULL);
+    int outl = 0, ok = TEST_ptr(ctx)
+        && TEST_true(EVP_CipherUpdate(ctx, NULL, &outl, (const unsigned char *)"old", 3))
+        && TEST_true(EVP_CipherInit_ex2(ctx, NULL, NULL, NULL, -1, NULL))
+        && TEST_true(kmsenv_test_run(ctx, data, 900, 0, &sealed))
+        && TEST_true(kmsenv_test_crypt_key(t, 0, key, NULL, sealed.data, sealed.len, 0, &opened))
+        && TEST_true(EVP_CipherInit_ex2(ctx, NULL, NULL, NULL, 0, NULL))
+        && TEST_true(EVP_CipherUpdate(ctx, NULL, &outl, (const unsigned char *)"old", 3))
+        && TEST_true(EVP_CipherInit_ex2(ctx, NULL, NULL, NULL, -1, NULL))
+        && TEST_true(kmsenv_test_run(ctx, sealed.data, sealed.len, 0, &opened))
+        && TEST_mem_eq(opened.data, opened.len, data, 900);
+
+    EVP_CIPHER_CTX_free(ctx);
+    kmsenv_test_bytes_reset(&sealed);
+    kmsenv_test_bytes_reset(&opened);
+    return ok && kmsenv_test_no_error();
+}
+
 /* No additional data at all, in the way of callers that always make the call */
 static int test_aad_empty(void)
 {
@@ -575,6 +597,7 @@ int setup_tests(void)
     ADD_TEST(test_callers_key);
     ADD_TEST(test_messages_differ);
     ADD_TEST(test_aad);
+    ADD_TEST(test_aad_not_kept);
     ADD_TEST(test_aad_empty);
     ADD_TEST(test_aad_refused);
     ADD_TEST(test_copy_before_output);

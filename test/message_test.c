@@ -155,20 +155,33 @@ static int test_flip_segments(void)
     return flips(&threefold, PLAIN, 53);
 }
 
-static int test_appended(void)
+static int appended(const KMSENV_TEST_BYTES *to)
 {
-    KMSENV_TEST_BYTES m = { malloc(whole.len * 2), whole.len };
-    int i, ok = TEST_ptr(m.data);
+    static const size_t more[] = { 1, KMSENV_TRAILER_LEN - 1, KMSENV_TRAILER_LEN, KMSENV_TRAILER_LEN + 1, 300, SEALED_SEGMENT };
+    KMSENV_TEST_BYTES m = { calloc(1, to->len + SEALED_SEGMENT), to->len };
+    size_t i;
+    int ok = TEST_ptr(m.data);
 
-    if (!ok)
-        return 0;
-    memcpy(m.data, whole.data, whole.len);
-    memcpy(m.data + whole.len, whole.data, whole.len);
-    for (i = 0; ok && i < 3; i++) {
-        m.len = whole.len + (i == 0 ? 1 : i == 1 ? KMSENV_TRAILER_LEN : whole.len);
+    if (ok)
+        memcpy(m.data, to->data, to->len);
+    for (i = 0; ok && i < sizeof(more) / sizeof(more[0]); i++) {
+        memcpy(m.data + to->len, to->data + (to->len > more[i] ? to->len - more[i] : 0), to->len > more[i] ? more[i] : to->len);
+        m.len = to->len + more[i];
         ok = refused(&m);
     }
     kmsenv_test_bytes_reset(&m);
+    return ok;
+}
+
+/* After a last segment that is short, and after one that is full. */
+static int test_appended(void)
+{
+    KMSENV_TEST_BYTES full = { NULL, 0 };
+    int ok = appended(&whole) && appended(&threefold)
+        && TEST_true(seal_segments(t, 12, 2 * SEGMENT, &full)) && appended(&full)
+        && TEST_true(seal_segments(t, 12, 0, &full)) && appended(&full);
+
+    kmsenv_test_bytes_reset(&full);
     return ok;
 }
 

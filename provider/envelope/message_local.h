@@ -58,7 +58,6 @@ struct kmsenv_message_st {
     unsigned char *memory;         /* of the buffer: KMSENV_LINE * 2 + KMSENV_CHUNK bytes */
     unsigned char *joint;          /* in it, on a cache line: held bytes end here, new ones begin */
     size_t held_len;               /* the last bytes so far, at most KMSENV_HELD_MAX between updates */
-    const unsigned char *last_in;  /* where the input of the update before began; only compared */
     size_t header_total;           /* bytes of the header, 0 = not known yet */
     int last_seen;                 /* the segment flagged LAST was verified */
 };
