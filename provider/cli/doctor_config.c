@@ -185,15 +185,13 @@ static int is_profile(const KMSENV_INSTALLATION *in, const char *name)
 }
 
 /*
- * OpenSSL takes every value that is also the name of a section for a reference to it, and what
- * stands before the first section is one named "default". The provider then gets no such setting.
+ * OpenSSL follows a value that is also the name of a section, for as long as it finds more of them,
+ * and refuses to load the provider if that never ends. What stands before the first section is one
+ * named "default", and leads back here.
  */
-static int is_taken_for_section(const KMSENV_INSTALLATION *in, const CONF_VALUE *v)
+static int is_circular(const KMSENV_INSTALLATION *in, const CONF_VALUE *v)
 {
-    int found = NCONF_get_section(in->conf, v->value) != NULL;
-
-    ERR_clear_error();
-    return found;
+    return strcmp(v->value, "default") == 0 || strcmp(v->value, in->section) == 0 || strcmp(v->value, v->section) == 0;
 }
 
 static void check_value(const KMSENV_INSTALLATION *in, const CONF_VALUE *v, KMSENV_SECTION *section, KMSENV_REPORT *report)
@@ -204,9 +202,9 @@ static void check_value(const KMSENV_INSTALLATION *in, const CONF_VALUE *v, KMSE
     snprintf(subject, sizeof(subject), "section [%s]", v->section);
     if (!kmsenv_section_set(section, v->name, v->value, &err))
         kmsenv_report(report, KMSENV_CHECK_FAILED, subject, err.text, kmsenv_doctor_remedy(err.reason));
-    else if (is_taken_for_section(in, v))
+    else if (is_circular(in, v))
         kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "rename the section or choose another value",
-                       "the value of '%s' is the name of a section too: OpenSSL takes it for that, and drops the setting",
+                       "the value of '%s' is the name of a section that leads back to this one: OpenSSL refuses that",
                        v->name);
 }
 

@@ -74,6 +74,22 @@ void kmsenv_crypto_free(KMSENV_CRYPTO *crypto)
     OPENSSL_free(crypto);
 }
 
+int kmsenv_crypto_set_provider(KMSENV_CRYPTO *crypto, const char *provider_name)
+{
+    char *name = OPENSSL_strdup(provider_name), *old = name;
+
+    if (name == NULL)
+        return 0;
+    kmsenv_lock_take(crypto->lock);
+    if (!atomic_load(&crypto->ready)) {
+        old = crypto->provider_name;
+        crypto->provider_name = name;
+    }
+    kmsenv_lock_release(crypto->lock);
+    OPENSSL_free(old);
+    return 1;
+}
+
 OSSL_LIB_CTX *kmsenv_crypto_get0_libctx(const KMSENV_CRYPTO *crypto)
 {
     return crypto->libctx;

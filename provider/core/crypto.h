@@ -17,6 +17,8 @@ typedef struct kmsenv_crypto_st KMSENV_CRYPTO;
  */
 KMSENV_CRYPTO *kmsenv_crypto_new(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in, const char *provider_name);
 void kmsenv_crypto_free(KMSENV_CRYPTO *crypto);
+/* Chooses another inner provider. Does nothing once kmsenv_crypto_ready() has succeeded. 0 if there is no memory. */
+int kmsenv_crypto_set_provider(KMSENV_CRYPTO *crypto, const char *provider_name);
 OSSL_LIB_CTX *kmsenv_crypto_get0_libctx(const KMSENV_CRYPTO *crypto);
 
 /* Loads the inner provider and fetches, if that was not done yet. Cheap afterwards. Everything below does it by itself. */

@@ -42,7 +42,7 @@ static const KMSENV_RUNTIME *get_runtime(KMSENV_PROVCTX *provctx, KMSENV_ERROR *
     const KMSENV_RUNTIME *runtime;
 
     if (in == NULL) {
-        if ((made = kmsenv_instance_new(&p->source, provctx->crypto, &provctx->counters)) == NULL) {
+        if ((made = kmsenv_instance_new(&p->source, provctx)) == NULL) {
             kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for the provider");
             return NULL;
         }
@@ -135,7 +135,8 @@ static int provider_self_test(void *vprovider)
     int ok;
 
     ERR_set_mark();
-    ok = kmsenv_self_test(p->provctx.crypto, &err);
+    /* The configuration says which inner provider it is. */
+    ok = get_runtime(&p->provctx, &err) != NULL && kmsenv_self_test(p->provctx.crypto, &err);
     ERR_pop_to_mark();
     return ok || kmsenv_reporter_raise(p->provctx.reporter, &err);
 }
@@ -178,7 +179,6 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
 {
     PROVIDER *p = aligned_alloc(_Alignof(PROVIDER), sizeof(*p));   /* the counters stand on cache lines */
     const OSSL_DISPATCH *fn;
-    const char *name;
 
     if (p == NULL)
         return 0;
@@ -188,11 +188,10 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
     for (fn = in; fn->function_id != 0; fn++)
         if (fn->function_id == OSSL_FUNC_CORE_GET_PARAMS)
             p->source.get_params = OSSL_FUNC_core_get_params(fn);
-    name = kmsenv_config_peek(&p->source, "crypto-provider");
     p->provctx.block_size = block_size_of(&p->source);
     p->provctx.runtime = get_runtime;
     p->provctx.reporter = kmsenv_reporter_new(handle, in);
-    p->provctx.crypto = kmsenv_crypto_new(handle, in, name == NULL ? "default" : name);
+    p->provctx.crypto = kmsenv_crypto_new(handle, in, "default");
     kmsenv_ciphers_fill(p->ciphers, p->provctx.block_size);
     if (p->provctx.reporter == NULL || p->provctx.crypto == NULL) {
         provider_teardown(p);

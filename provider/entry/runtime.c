@@ -1,3 +1,4 @@
+#include <stdlib.h>
 #include <openssl/crypto.h>
 #include "entry/runtime.h"
 #include "kms/audit.h"
@@ -26,12 +27,23 @@ static int make_deks(KMSENV_INSTANCE *in, KMSENV_ERROR *err)
     return in->runtime.deks != NULL;
 }
 
-static int make(KMSENV_INSTANCE *in, const KMSENV_SOURCE *source, KMSENV_ERROR *err)
+/* The block size had to be known before the configuration was read: is it what is there? */
+static int check_block_size(const KMSENV_SECTION *section, size_t block_size, KMSENV_ERROR *err)
+{
+    const char *text = kmsenv_section_text(section, "block-size");
+
+    return strtoul(text, NULL, 10) == block_size
+        || kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID, "section [%s]: setting 'block-size' has the value '%s', which is also the name "
+                            "of a section: rename that section", kmsenv_section_name(section), text);
+}
+
+static int make(KMSENV_INSTANCE *in, const KMSENV_SOURCE *source, size_t block_size, KMSENV_ERROR *err)
 {
     const char *log;
 
     in->config = kmsenv_config_load(source, kmsenv_crypto_get0_libctx(in->services.crypto), err);
-    if (in->config == NULL)
+    if (in->config == NULL || !check_block_size(in->config->provider, block_size, err)
+            || !kmsenv_crypto_set_provider(in->services.crypto, kmsenv_section_text(in->config->provider, "crypto-provider")))
         return 0;
     in->runtime.segment_bits = (unsigned)kmsenv_section_number(in->config->provider, "segment-bits");
     log = kmsenv_section_text(in->config->provider, "audit-log");
@@ -40,15 +52,15 @@ static int make(KMSENV_INSTANCE *in, const KMSENV_SOURCE *source, KMSENV_ERROR *
     return make_deks(in, err);
 }
 
-KMSENV_INSTANCE *kmsenv_instance_new(const KMSENV_SOURCE *source, KMSENV_CRYPTO *crypto, KMSENV_COUNTERS *counters)
+KMSENV_INSTANCE *kmsenv_instance_new(const KMSENV_SOURCE *source, KMSENV_PROVCTX *provctx)
 {
     KMSENV_INSTANCE *in = OPENSSL_zalloc(sizeof(*in));
 
     if (in == NULL)
         return NULL;
-    in->services.crypto = crypto;
-    in->services.counters = counters;
-    if (!make(in, source, &in->runtime.error) && in->runtime.error.reason == KMSENV_R_NONE)
+    in->services.crypto = provctx->crypto;
+    in->services.counters = &provctx->counters;
+    if (!make(in, source, provctx->block_size, &in->runtime.error) && in->runtime.error.reason == KMSENV_R_NONE)
         kmsenv_error_set(&in->runtime.error, KMSENV_R_OUT_OF_MEMORY, "no memory for the configuration");
     return in;
 }

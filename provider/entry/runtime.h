@@ -7,7 +7,7 @@
 typedef struct kmsenv_instance_st KMSENV_INSTANCE;   /* a runtime and what it owns */
 
 /* Never fails but for memory (NULL): a wrong configuration makes a runtime that holds the error. */
-KMSENV_INSTANCE *kmsenv_instance_new(const KMSENV_SOURCE *source, KMSENV_CRYPTO *crypto, KMSENV_COUNTERS *counters);
+KMSENV_INSTANCE *kmsenv_instance_new(const KMSENV_SOURCE *source, KMSENV_PROVCTX *provctx);
 void kmsenv_instance_free(KMSENV_INSTANCE *instance);
 const KMSENV_RUNTIME *kmsenv_instance_get0_runtime(const KMSENV_INSTANCE *instance);
 
