@@ -176,6 +176,39 @@ static int test_byte_limit(void)
     return ok;
 }
 
+/* A caller that holds its key says so: it gets the same one without a reference, and what it used counts. */
+static int test_have(void)
+{
+    KMSENV_CACHE_POLICY policy = { 10, FOREVER, 0, 0, 1000, 100 };
+    KMSENV_CACHE *c = kmsenv_cache_new(&policy, NULL);
+    SOURCE s = { 0 };
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    KMSENV_CACHE_KEY key = { (const unsigned char *)"a", 1, 'a', 1, NULL, 0 };
+    KMSENV_DEK *mine = c == NULL ? NULL : kmsenv_cache_get(c, &key, load, &s, &err), *next = NULL;
+    int ok = TEST_ptr(mine);
+
+    key.have = mine;
+    key.used = 60;
+    ok = ok && TEST_ptr_eq(kmsenv_cache_get(c, &key, load, &s, &err), mine);
+    key.used = 39;
+    ok = ok && TEST_ptr_eq(kmsenv_cache_get(c, &key, load, &s, &err), mine) && TEST_int_eq(atomic_load(&s.loads), 1);
+    key.used = 1;
+    ok = ok && TEST_ptr(next = kmsenv_cache_get(c, &key, load, &s, &err)) && TEST_ptr_ne(next, mine)
+        && TEST_int_eq(atomic_load(&s.loads), 2)
+        && TEST_size_t_eq(kmsenv_dek_get_length(mine), 32);   /* replaced, and still ours */
+    key.used = 0;                                             /* have is the old one: we get a reference to the new */
+    if (ok) {
+        KMSENV_DEK *again = kmsenv_cache_get(c, &key, load, &s, &err);
+
+        ok = TEST_ptr_eq(again, next) && TEST_int_eq(atomic_load(&s.loads), 2);
+        kmsenv_dek_free(again);
+    }
+    kmsenv_dek_free(mine);
+    kmsenv_dek_free(next);
+    kmsenv_cache_free(c);
+    return ok;
+}
+
 /* Over age: loaded anew. Unreachable then: an error, for there is no grace. */
 static int test_age(void)
 {
@@ -199,14 +232,23 @@ static int test_grace(void)
 {
     KMSENV_CACHE *c = cache_with(10, 40, 1500, 0, 1000);
     SOURCE s = { 0 };
+    KMSENV_ERROR err;
+    KMSENV_DEK *dek;
+    uint64_t start, spent = 0;
     int i, ok = TEST_ptr(c) && got(c, "a", 0, &s, 1);
 
     usleep(60000);
     s.reason = KMSENV_R_KMS_UNREACHABLE;
-    for (i = 0; ok && i < 20; i++)
-        ok = got(c, "a", 0, &s, 2);
+    start = kmsenv_clock_ms();
+    for (i = 0; ok && i < 20 && spent < 500; i++) {   /* on a machine that stands still it may be over before */
+        dek = get_dek(c, "a", 0, &s, &err);
+        spent = kmsenv_clock_ms() - start;
+        ok = spent >= 500 || (TEST_ptr(dek) && TEST_int_eq(atomic_load(&s.loads), 2));
+        kmsenv_dek_free(dek);
+    }
     usleep(1600000);
-    ok = ok && failed(c, "a", &s, KMSENV_R_KMS_UNREACHABLE, 3);
+    i = atomic_load(&s.loads);
+    ok = ok && failed(c, "a", &s, KMSENV_R_KMS_UNREACHABLE, i + 1);
     kmsenv_cache_free(c);
     return ok;
 }
@@ -313,12 +355,15 @@ static int test_refresh_ahead(void)
     KMSENV_CACHE *c = cache_with(10, 1000, 0, 0, UINT64_MAX);
     SOURCE s = { 0 };
     WORKER w[4], like = { .cache = c, .source = &s, .uses = 300, .pause_us = 1000, .names = one_name };
-    int ok = TEST_ptr(c) && got(c, "a", 0, &s, 1);
+    uint64_t start = kmsenv_clock_ms();
+    int most, ok = TEST_ptr(c) && got(c, "a", 0, &s, 1);
 
     s.slow_ms = 100;
     usleep(850000);                                         /* 80 % have passed */
-    ok = ok && TEST_int_eq(run_workers(w, 4, &like), 0) && TEST_int_eq(atomic_load(&s.most), 1)
-        && TEST_int_ge(atomic_load(&s.loads), 2) && TEST_int_le(atomic_load(&s.loads), 3);
+    ok = ok && TEST_int_eq(run_workers(w, 4, &like), 0);
+    most = 2 + (int)((kmsenv_clock_ms() - start) / 800);
+    ok = ok && TEST_int_eq(atomic_load(&s.most), 1)
+        && TEST_int_ge(atomic_load(&s.loads), 2) && TEST_int_le(atomic_load(&s.loads), most);
     kmsenv_cache_free(c);
     return ok;
 }
@@ -366,6 +411,7 @@ int setup_tests(void)
     ADD_TEST(test_garbage_does_not_evict);
     ADD_TEST(test_message_limit);
     ADD_TEST(test_byte_limit);
+    ADD_TEST(test_have);
     ADD_TEST(test_age);
     ADD_TEST(test_grace);
     ADD_TEST(test_refusal_ends_use);

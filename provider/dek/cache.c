@@ -113,6 +113,14 @@ static void list_add_oldest(KMSENV_CACHE *c, ENTRY *e)
     c->oldest = e;
 }
 
+static void drop(KMSENV_CACHE *c, ENTRY *e)
+{
+    list_remove(c, e);
+    lh_ENTRY_delete(c->table, e);
+    entry_free(e);
+    c->count--;
+}
+
 /* Makes room for one more. Entries that threads are using stay, even beyond the limit. */
 static void evict(KMSENV_CACHE *c)
 {
@@ -120,12 +128,8 @@ static void evict(KMSENV_CACHE *c)
 
     for (; e != NULL && c->count >= c->policy.entries; e = newer) {
         newer = e->newer;
-        if (e->pins > 0)
-            continue;
-        list_remove(c, e);
-        lh_ENTRY_delete(c->table, e);
-        entry_free(e);
-        c->count--;
+        if (e->pins == 0)
+            drop(c, e);
     }
 }
 
@@ -176,6 +180,18 @@ static int within_grace(const KMSENV_CACHE *c, const ENTRY *e, uint64_t now)
 {
     return e->dek != NULL && c->policy.grace_ms > 0
         && age_of(e, now) < c->policy.max_age_ms + c->policy.grace_ms;
+}
+
+/* Lets go of keys that will not be used again: memory is not the place to keep them. */
+static void purge(KMSENV_CACHE *c, uint64_t now)
+{
+    ENTRY *e = c->oldest, *newer;
+
+    for (; e != NULL; e = newer) {
+        newer = e->newer;
+        if (e->pins == 0 && now >= e->refused_until_ms && age_of(e, now) >= c->policy.max_age_ms + c->policy.grace_ms)
+            drop(c, e);
+    }
 }
 
 static int is_loading(const ENTRY *e)
@@ -241,6 +257,7 @@ static void fly(KMSENV_CACHE *c, ENTRY *e, KMSENV_CACHE_LOAD *load, void *arg, K
         take_loaded(e, dek, now, old);
     else
         take_failure(c, e, &err, now, old);
+    purge(c, now);
     kmsenv_lock_wake(c->lock);
 }
 
