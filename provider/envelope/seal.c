@@ -9,8 +9,12 @@
 /* The DEK for this message, most often that of the message before. */
 static int get_dek(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
 {
-    KMSENV_DEK *dek = kmsenv_deks_get_to_encrypt(m->deks, m->request, m->keylen, m->dek, m->unreported, err);
+    KMSENV_DEK *dek;
 
+    if (m->key_is_reference && !kmsenv_dek_request_has_data_key(m->request)
+            && !kmsenv_dek_request_set_data_key(m->request, m->secrets->caller_key, KMSENV_CALLER_KEY_LEN, err))
+        return 0;
+    dek = kmsenv_deks_get_to_encrypt(m->deks, m->request, m->keylen, m->dek, m->unreported, err);
     if (dek == NULL)
         return 0;
     if (dek == m->dek)

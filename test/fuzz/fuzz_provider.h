@@ -27,9 +27,11 @@ static EVP_CIPHER *fuzz_cipher;
 
 static void fuzz_provider_start(void)
 {
-    static char dir[] = "/tmp/kmsenv-fuzz-XXXXXX", path[64];
+    static char dir[200], path[256];
+    const char *tmp = getenv("TMPDIR");
     int fd;
 
+    snprintf(dir, sizeof(dir), "%s/kmsenv-fuzz-XXXXXX", tmp != NULL && strlen(tmp) < 150 ? tmp : "/tmp");
     FUZZ_REQUIRE(mkdtemp(dir) != NULL);
     snprintf(path, sizeof(path), "%s/a.pem", dir);
     fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
