@@ -34,7 +34,8 @@ static int set_name(KMSENV_DEK_REQUEST *r)
     size_t i;
 
     kmsenv_buffer_init(&b, KMSENV_HEADER_MAX, 0);
-    kmsenv_buffer_printf(&b, "new %d %d", r->detached, r->has_context);
+    /* The count says where the profiles end: no context may read like one more of them. */
+    kmsenv_buffer_printf(&b, "new %d %d %zu", r->detached, r->has_context, r->count);
     for (i = 0; i < r->count; i++)
         kmsenv_buffer_printf(&b, " %zu", r->profile[i]);
     for (i = 0; i < r->context.count; i++) {

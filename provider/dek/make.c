@@ -48,8 +48,11 @@ static int wrap_all(const KMSENV_DEK_REQUEST *r, unsigned char *secret, KMSENV_D
     size_t i, wanted = r->deks->min_wraps;
     KMSENV_ERROR last = KMSENV_ERROR_INIT;
 
-    if (wanted == 0 || wanted > r->count)
+    if (wanted == 0)
         wanted = r->count;
+    if (wanted > r->count)
+        return kmsenv_error_set(err, KMSENV_R_TOO_FEW_WRAPS, "min-wraps = %zu, but only %zu profile%s asked for: "
+                                "lower min-wraps or name more profiles", wanted, r->count, r->count == 1 ? " is" : "s are");
     if (!generate(r, secret, key, err))
         return 0;
     for (i = 1; i < r->count; i++)

@@ -92,8 +92,6 @@ int kmsenv_header_length(const unsigned char *p, size_t n, size_t *total, KMSENV
     }
     if (r > 0 && *total > KMSENV_HEADER_MAX)
         return malformed(err, "longer than 65536 bytes");
-    if (r > 0 && *total < kmsenv_header_size(0))
-        return malformed(err, "too short");
     return r;
 }
 
