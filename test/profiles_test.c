@@ -126,6 +126,19 @@ static int test_min_wraps(int given)
     return ok;
 }
 
+/* More wraps wanted than there are profiles to make them: an error before any key is made. */
+static int test_too_few_profiles(void)
+{
+    KMSENV_TEST *u = with("profiles = prod, escrow\nmin-wraps = 3\n" TWO_PROFILES);
+    KMSENV_TEST_BYTES m = { NULL, 0 };
+    int ok = TEST_ptr(u) && TEST_false(kmsenv_test_crypt(u, 1, data, LEN, &m)) && TEST_size_t_eq(m.len, 0)
+        && kmsenv_test_error_says(KMSENV_R_TOO_FEW_WRAPS, "min-wraps = 3|2 profiles");
+
+    kmsenv_test_bytes_reset(&m);
+    kmsenv_test_free(u);
+    return ok;
+}
+
 /* The single file in a folder, its path into out. Fails if there is not exactly one. */
 static int only_file(const char *dir, char *out, size_t room)
 {
@@ -336,6 +349,24 @@ static int test_context(void)
     return ok;
 }
 
+/* Whatever context and profiles look like written one after the other: each combination has a data key of its own. */
+static int test_combinations_are_told_apart(void)
+{
+    KMSENV_TEST *both = with("profiles = prod, escrow\n" TWO_PROFILES);
+    KMSENV_TEST_BYTES m = { NULL, 0 };
+    OSSL_PARAM params[3];
+    int ok;
+
+    params[0] = OSSL_PARAM_construct_utf8_string(KMSENV_CIPHER_PARAM_PROFILE, (char *)"prod", 0);
+    params[1] = OSSL_PARAM_construct_utf8_string(KMSENV_CIPHER_PARAM_CONTEXT, (char *)" 1app=demo", 0);
+    params[2] = OSSL_PARAM_construct_end();
+    ok = TEST_ptr(both) && seal(both, params, &m) && TEST_size_t_eq(wraps_of(&m), 1)
+        && seal(both, text_param(params, KMSENV_CIPHER_PARAM_CONTEXT, "app=demo"), &m) && TEST_size_t_eq(wraps_of(&m), 2);
+    kmsenv_test_bytes_reset(&m);
+    kmsenv_test_free(both);
+    return ok;
+}
+
 static const char *const bad_contexts[] = { "=x", "novalue", "a=1,a=2", "a=1,,b=2", "a=\x01", "a=\xff" };
 
 static int test_bad_context(int idx)
@@ -407,6 +438,8 @@ int setup_tests(void)
     ADD_TEST(test_bad_data_key);
     ADD_TEST(test_reference);
     ADD_TEST(test_context);
+    ADD_TEST(test_combinations_are_told_apart);
+    ADD_TEST(test_too_few_profiles);
     ADD_ALL_TESTS(test_bad_context, (int)(sizeof(bad_contexts) / sizeof(bad_contexts[0])));
     ADD_TEST(test_header_too_large);
     ADD_TEST(test_parameters_too_late);
