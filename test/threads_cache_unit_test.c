@@ -166,38 +166,42 @@ static int test_byte_limit(void)
     int ok = TEST_ptr(dek);
 
     if (ok)
-        kmsenv_dek_add_bytes(dek, 99);
+        kmsenv_dek_take_bytes(dek, 99);
     ok = ok && got(c, "a", 1, &s, 1);
     if (ok)
-        kmsenv_dek_add_bytes(dek, 1);
+        kmsenv_dek_take_bytes(dek, 1);
     ok = ok && got(c, "a", 1, &s, 2);
     kmsenv_dek_free(dek);
     kmsenv_cache_free(c);
     return ok;
 }
 
-/* A caller that holds its key says so: it gets the same one without a reference, and what it used counts. */
+/* A caller that holds its key says so: it gets the same one without a reference. What is replaced can be used no longer. */
 static int test_have(void)
 {
     KMSENV_CACHE_POLICY policy = { 10, FOREVER, 0, 0, 1000, 100 };
     KMSENV_CACHE *c = kmsenv_cache_new(&policy, NULL);
     SOURCE s = { 0 };
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
-    KMSENV_CACHE_KEY key = { (const unsigned char *)"a", 1, 'a', 1, NULL, 0 };
+    KMSENV_CACHE_KEY key = { (const unsigned char *)"a", 1, 'a', 1, NULL };
     KMSENV_DEK *mine = c == NULL ? NULL : kmsenv_cache_get(c, &key, load, &s, &err), *next = NULL;
     int ok = TEST_ptr(mine);
 
     key.have = mine;
-    key.used = 60;
+    if (ok)
+        kmsenv_dek_take_bytes(mine, 60);
     ok = ok && TEST_ptr_eq(kmsenv_cache_get(c, &key, load, &s, &err), mine);
-    key.used = 39;
-    ok = ok && TEST_ptr_eq(kmsenv_cache_get(c, &key, load, &s, &err), mine) && TEST_int_eq(atomic_load(&s.loads), 1);
-    key.used = 1;
+    if (ok)
+        kmsenv_dek_take_bytes(mine, 39);
+    ok = ok && TEST_ptr_eq(kmsenv_cache_get(c, &key, load, &s, &err), mine) && TEST_int_eq(atomic_load(&s.loads), 1)
+        && TEST_true(kmsenv_dek_is_granted(mine, kmsenv_clock_ms()));
+    if (ok)
+        kmsenv_dek_take_bytes(mine, 1);
     ok = ok && TEST_ptr(next = kmsenv_cache_get(c, &key, load, &s, &err)) && TEST_ptr_ne(next, mine)
         && TEST_int_eq(atomic_load(&s.loads), 2)
-        && TEST_size_t_eq(kmsenv_dek_get_length(mine), 32);   /* replaced, and still ours */
-    key.used = 0;                                             /* have is the old one: we get a reference to the new */
-    if (ok) {
+        && TEST_size_t_eq(kmsenv_dek_get_length(mine), 32)    /* replaced, and still ours ... */
+        && TEST_false(kmsenv_dek_is_granted(mine, kmsenv_clock_ms()));
+    if (ok) {                                                 /* ... but it is not what we get: that is a new reference */
         KMSENV_DEK *again = kmsenv_cache_get(c, &key, load, &s, &err);
 
         ok = TEST_ptr_eq(again, next) && TEST_int_eq(atomic_load(&s.loads), 2);
@@ -206,6 +210,30 @@ static int test_have(void)
     kmsenv_dek_free(mine);
     kmsenv_dek_free(next);
     kmsenv_cache_free(c);
+    return ok;
+}
+
+/* A grant is exact: so many messages, so many bytes, so long; and over when it is revoked. */
+static int test_grant(void)
+{
+    SOURCE s = { 0 };
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    KMSENV_DEK *dek = load(&s, &err);
+    int ok = TEST_ptr(dek) && TEST_false(kmsenv_dek_is_granted(dek, 1));
+
+    if (ok)
+        kmsenv_dek_grant(dek, 1000, 2, 10);
+    ok = ok && TEST_true(kmsenv_dek_is_granted(dek, 999)) && TEST_false(kmsenv_dek_is_granted(dek, 1000))
+        && TEST_true(kmsenv_dek_take_message(dek)) && TEST_false(kmsenv_dek_is_spent(dek))
+        && TEST_true(kmsenv_dek_take_message(dek)) && TEST_true(kmsenv_dek_is_spent(dek))
+        && TEST_false(kmsenv_dek_take_message(dek));
+    if (ok)
+        kmsenv_dek_grant(dek, 1000, UINT64_MAX, UINT64_MAX);
+    ok = ok && TEST_true(kmsenv_dek_take_message(dek)) && TEST_false(kmsenv_dek_is_spent(dek));
+    if (ok)
+        kmsenv_dek_revoke(dek);
+    ok = ok && TEST_false(kmsenv_dek_is_granted(dek, 1));
+    kmsenv_dek_free(dek);
     return ok;
 }
 
@@ -412,6 +440,7 @@ int setup_tests(void)
     ADD_TEST(test_message_limit);
     ADD_TEST(test_byte_limit);
     ADD_TEST(test_have);
+    ADD_TEST(test_grant);
     ADD_TEST(test_age);
     ADD_TEST(test_grace);
     ADD_TEST(test_refusal_ends_use);

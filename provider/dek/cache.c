@@ -15,7 +15,6 @@ typedef struct entry_st {
     uint64_t hash;
     KMSENV_DEK *dek;              /* NULL: none yet, or refused */
     uint64_t loaded_ms;
-    uint64_t messages, volume;    /* messages and bytes encrypted under dek, as far as reported through keys */
     uint64_t retry_ms;            /* not before this is a usable key replaced again */
     uint64_t refused_until_ms;
     KMSENV_ERROR error;           /* of the last load, if it failed */
@@ -163,6 +162,11 @@ static uint64_t age_of(const ENTRY *e, uint64_t now)
     return now > e->loaded_ms ? now - e->loaded_ms : 0;
 }
 
+static uint64_t aging_ms(const KMSENV_CACHE *c)
+{
+    return c->policy.max_age_ms / 5 * 4;
+}
+
 static CONDITION condition_of(const KMSENV_CACHE *c, const ENTRY *e, int limited, uint64_t now)
 {
     uint64_t age = age_of(e, now);
@@ -171,9 +175,9 @@ static CONDITION condition_of(const KMSENV_CACHE *c, const ENTRY *e, int limited
         return EMPTY;
     if (age >= c->policy.max_age_ms)
         return SPENT;
-    if (limited && (e->messages >= c->policy.max_messages || e->volume + kmsenv_dek_get_bytes(e->dek) >= c->policy.max_bytes))
+    if (limited && kmsenv_dek_is_spent(e->dek))
         return SPENT;
-    return age >= c->policy.max_age_ms / 5 * 4 ? AGING : USABLE;
+    return age >= aging_ms(c) ? AGING : USABLE;
 }
 
 static int within_grace(const KMSENV_CACHE *c, const ENTRY *e, uint64_t now)
@@ -201,7 +205,6 @@ static int is_loading(const ENTRY *e)
 
 static KMSENV_DEK *use(KMSENV_CACHE *c, ENTRY *e, const KMSENV_CACHE_KEY *key)
 {
-    e->messages++;
     if (c->newest != e) {
         list_remove(c, e);
         list_add_newest(c, e);
@@ -213,12 +216,12 @@ static KMSENV_DEK *use(KMSENV_CACHE *c, ENTRY *e, const KMSENV_CACHE_KEY *key)
 
 /* --- loading -------------------------------------------------------------- */
 
-static void take_loaded(ENTRY *e, KMSENV_DEK *dek, uint64_t now, KMSENV_DEK **old)
+static void take_loaded(const KMSENV_CACHE *c, ENTRY *e, KMSENV_DEK *dek, uint64_t now, KMSENV_DEK **old)
 {
+    kmsenv_dek_grant(dek, now + aging_ms(c), c->policy.max_messages, c->policy.max_bytes);
     *old = e->dek;
     e->dek = dek;
     e->loaded_ms = now;
-    e->messages = e->volume = 0;
     e->retry_ms = 0;
     e->refused_until_ms = 0;
     kmsenv_error_clear(&e->error);
@@ -254,21 +257,30 @@ static void fly(KMSENV_CACHE *c, ENTRY *e, KMSENV_CACHE_LOAD *load, void *arg, K
     e->loading = 0;
     e->flights++;
     if (dek != NULL)
-        take_loaded(e, dek, now, old);
+        take_loaded(c, e, dek, now, old);
     else
         take_failure(c, e, &err, now, old);
     purge(c, now);
+    if (*old != NULL)
+        kmsenv_dek_revoke(*old);
     kmsenv_lock_wake(c->lock);
 }
 
-/* After a flight that brought no key: may the old one serve? */
+/* Takes a message off a limited key; 0 if somebody else took the last one. */
+static int take_message(const ENTRY *e, const KMSENV_CACHE_KEY *key)
+{
+    return !key->limited || kmsenv_dek_take_message(e->dek);
+}
+
+/* After a flight: may what there is serve, be it the old key? NULL with no reason in err: look again. */
 static KMSENV_DEK *fall_back(KMSENV_CACHE *c, ENTRY *e, const KMSENV_CACHE_KEY *key, KMSENV_ERROR *err)
 {
     uint64_t now = kmsenv_clock_ms();
     CONDITION condition = condition_of(c, e, key->limited, now);
 
+    kmsenv_error_clear(err);
     if (condition == USABLE || condition == AGING)
-        return use(c, e, key);
+        return take_message(e, key) ? use(c, e, key) : NULL;
     if (kmsenv_reason_is_unreachable(e->error.reason) && within_grace(c, e, now)) {
         kmsenv_count(c->counters, KMSENV_COUNTER_GRACE_USES, 1);
         return use(c, e, key);
@@ -277,39 +289,55 @@ static KMSENV_DEK *fall_back(KMSENV_CACHE *c, ENTRY *e, const KMSENV_CACHE_KEY *
     return NULL;
 }
 
-/* The whole decision for one caller, with the lock held and the entry pinned. */
-static KMSENV_DEK *get(KMSENV_CACHE *c, ENTRY *e, const KMSENV_CACHE_KEY *key, KMSENV_CACHE_LOAD *load, void *arg,
-                       KMSENV_DEK **old, KMSENV_ERROR *err)
+/* One look, with the lock held and the entry pinned. NULL with no reason in err: look again. */
+static KMSENV_DEK *look(KMSENV_CACHE *c, ENTRY *e, const KMSENV_CACHE_KEY *key, KMSENV_CACHE_LOAD *load, void *arg,
+                        KMSENV_DEK **old, KMSENV_ERROR *err)
 {
-    uint64_t now = kmsenv_clock_coarse_ms();
-    CONDITION condition;
-    unsigned flights;
+    uint64_t now = kmsenv_clock_ms();
+    CONDITION condition = condition_of(c, e, key->limited, now);
+    unsigned flights = e->flights;
 
-    for (;;) {
-        condition = condition_of(c, e, key->limited, now);
-        if (condition == USABLE || (condition == AGING && (is_loading(e) || now < e->retry_ms))) {
-            kmsenv_count(c->counters, KMSENV_COUNTER_CACHE_HITS, 1);
-            return use(c, e, key);
-        }
-        if (now < e->refused_until_ms) {
-            kmsenv_count(c->counters, KMSENV_COUNTER_REFUSALS_CACHED, 1);
-            *err = e->error;
+    if (condition == USABLE || (condition == AGING && (is_loading(e) || now < e->retry_ms))) {
+        if (!take_message(e, key))
             return NULL;
-        }
-        if (condition == SPENT && now < e->retry_ms && within_grace(c, e, now))
-            return fall_back(c, e, key, err);
-        flights = e->flights;
-        if (!is_loading(e)) {
-            kmsenv_count(c->counters, KMSENV_COUNTER_CACHE_MISSES, 1);
-            fly(c, e, load, arg, old);
-            return fall_back(c, e, key, err);
-        }
-        kmsenv_lock_wait(c->lock, kmsenv_clock_ms() + WAIT_MS);
-        now = kmsenv_clock_ms();
-        if (e->flights != flights && condition_of(c, e, key->limited, now) >= SPENT
-                && e->error.reason != KMSENV_R_NONE)
-            return fall_back(c, e, key, err);   /* the flight we waited for failed: its error is ours */
+        kmsenv_count(c->counters, KMSENV_COUNTER_CACHE_HITS, 1);
+        return use(c, e, key);
     }
+    if (now < e->refused_until_ms) {
+        kmsenv_count(c->counters, KMSENV_COUNTER_REFUSALS_CACHED, 1);
+        *err = e->error;
+        return NULL;
+    }
+    if (condition == SPENT && now < e->retry_ms && within_grace(c, e, now))
+        return fall_back(c, e, key, err);
+    if (!is_loading(e)) {
+        kmsenv_count(c->counters, KMSENV_COUNTER_CACHE_MISSES, 1);
+        fly(c, e, load, arg, old);
+        return fall_back(c, e, key, err);
+    }
+    kmsenv_lock_wait(c->lock, now + WAIT_MS);
+    if (e->flights != flights && condition_of(c, e, key->limited, kmsenv_clock_ms()) >= SPENT
+            && e->error.reason != KMSENV_R_NONE)
+        return fall_back(c, e, key, err);   /* the flight we waited for failed: its error is ours */
+    return NULL;
+}
+
+/* The whole decision for one caller. replaced: room for a key to be freed once the lock is released. */
+static KMSENV_DEK *get(KMSENV_CACHE *c, ENTRY *e, const KMSENV_CACHE_KEY *key, KMSENV_CACHE_LOAD *load, void *arg,
+                       KMSENV_DEK **replaced, KMSENV_ERROR *err)
+{
+    KMSENV_DEK *dek, *old;
+
+    kmsenv_error_clear(err);
+    do {
+        old = NULL;
+        dek = look(c, e, key, load, arg, &old, err);
+        if (old != NULL) {
+            kmsenv_dek_free(*replaced);     /* a second flight for one caller: rare, and only a reference less */
+            *replaced = old;
+        }
+    } while (dek == NULL && err->reason == KMSENV_R_NONE);
+    return dek;
 }
 
 KMSENV_DEK *kmsenv_cache_get(KMSENV_CACHE *cache, const KMSENV_CACHE_KEY *key,
@@ -330,8 +358,6 @@ KMSENV_DEK *kmsenv_cache_get(KMSENV_CACHE *cache, const KMSENV_CACHE_KEY *key,
     if (e == NULL) {
         kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory to remember a data key");
     } else {
-        if (e->dek != NULL && e->dek == key->have)
-            e->volume += key->used;
         e->pins++;
         dek = get(cache, e, key, load, arg, &old, err);
         e->pins--;

@@ -8,6 +8,9 @@
  *   older, or a limit hit   a new one is loaded first. If the KMS is unreachable, the old one is
  *                           used until age reaches max_age + grace
  *
+ * A key that is used without asking carries a grant (dek/dek.h) for its messages and bytes, valid
+ * for those 80 %. The limits are the grant's; the cache only judges it.
+ *
  * A KMS that answers with a refusal ends the use of the old key at once, and the refusal is
  * remembered for negative_ms.
  */
@@ -31,8 +34,7 @@ typedef struct kmsenv_cache_key_st {
     size_t len;
     uint64_t hash;
     int limited;               /* each use counts as a message; max_messages and max_bytes apply (DEKs for encryption) */
-    KMSENV_DEK *have;          /* the DEK that the caller got last time and holds, or NULL ... */
-    uint64_t used;             /* ... and the plaintext bytes encrypted under it since */
+    KMSENV_DEK *have;          /* the DEK that the caller got last time and holds, or NULL */
 } KMSENV_CACHE_KEY;
 
 /* Makes the DEK of an entry: a new reference, or NULL with err filled. Called with no lock held. */

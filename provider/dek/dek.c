@@ -24,7 +24,8 @@ struct kmsenv_dek_st {
     PRK *_Atomic other_prks;       /* for callers with one; entries are only ever added */
     /* What changes is kept off the cache lines of what every message reads. */
     _Alignas(64) atomic_int refs;
-    _Atomic uint64_t bytes;
+    _Atomic uint64_t until_ms;
+    _Atomic int64_t messages_left, bytes_left;
 };
 
 int kmsenv_dek_id_of(KMSENV_CRYPTO *crypto, const unsigned char *secret, size_t length,
@@ -178,12 +179,35 @@ const unsigned char *kmsenv_dek_get0_der(const KMSENV_DEK *dek, int detached, si
     return dek->der[detached != 0];
 }
 
-void kmsenv_dek_add_bytes(KMSENV_DEK *dek, uint64_t n)
+void kmsenv_dek_grant(KMSENV_DEK *dek, uint64_t until_ms, uint64_t messages, uint64_t bytes)
 {
-    atomic_fetch_add_explicit(&dek->bytes, n, memory_order_relaxed);
+    atomic_store(&dek->messages_left, messages > INT64_MAX / 2 ? INT64_MAX / 2 : (int64_t)messages);
+    atomic_store(&dek->bytes_left, bytes > INT64_MAX / 2 ? INT64_MAX / 2 : (int64_t)bytes);
+    atomic_store(&dek->until_ms, until_ms);
 }
 
-uint64_t kmsenv_dek_get_bytes(const KMSENV_DEK *dek)
+void kmsenv_dek_revoke(KMSENV_DEK *dek)
 {
-    return atomic_load_explicit(&dek->bytes, memory_order_relaxed);
+    atomic_store(&dek->until_ms, 0);
+}
+
+int kmsenv_dek_is_granted(const KMSENV_DEK *dek, uint64_t now_ms)
+{
+    return now_ms < atomic_load_explicit(&dek->until_ms, memory_order_acquire);
+}
+
+int kmsenv_dek_take_message(KMSENV_DEK *dek)
+{
+    return atomic_fetch_sub_explicit(&dek->messages_left, 1, memory_order_relaxed) > 0;
+}
+
+void kmsenv_dek_take_bytes(KMSENV_DEK *dek, uint64_t n)
+{
+    atomic_fetch_sub_explicit(&dek->bytes_left, (int64_t)n, memory_order_relaxed);
+}
+
+int kmsenv_dek_is_spent(const KMSENV_DEK *dek)
+{
+    return atomic_load_explicit(&dek->messages_left, memory_order_relaxed) <= 0
+        || atomic_load_explicit(&dek->bytes_left, memory_order_relaxed) <= 0;
 }

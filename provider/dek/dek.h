@@ -36,8 +36,20 @@ const unsigned char *kmsenv_dek_get0_der(const KMSENV_DEK *dek, int detached, si
 int kmsenv_dek_get_prk(KMSENV_DEK *dek, const unsigned char *caller_key,
                        const KMSENV_HMAC **prk, KMSENV_HMAC **own, KMSENV_ERROR *err);
 
-/* Plaintext bytes encrypted under keys derived from this DEK, for dek-max-bytes: those not reported to the cache. */
-void kmsenv_dek_add_bytes(KMSENV_DEK *dek, uint64_t n);
-uint64_t kmsenv_dek_get_bytes(const KMSENV_DEK *dek);
+/*
+ * A grant: for how long, for how many messages and plaintext bytes a DEK may be used before who
+ * keeps it (dek/cache.h) must be asked again. Whoever holds a reference can use the grant up
+ * without a lock. A new DEK has none.
+ */
+void kmsenv_dek_grant(KMSENV_DEK *dek, uint64_t until_ms, uint64_t messages, uint64_t bytes);
+void kmsenv_dek_revoke(KMSENV_DEK *dek);
+/* Is there time left? now_ms: monotonic. */
+int kmsenv_dek_is_granted(const KMSENV_DEK *dek, uint64_t now_ms);
+/* Takes one message off the grant; 0 if none is left. */
+int kmsenv_dek_take_message(KMSENV_DEK *dek);
+/* Takes bytes off the grant that were encrypted under a message taken before. */
+void kmsenv_dek_take_bytes(KMSENV_DEK *dek, uint64_t n);
+/* Are the messages or the bytes used up? */
+int kmsenv_dek_is_spent(const KMSENV_DEK *dek);
 
 #endif

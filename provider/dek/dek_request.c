@@ -47,6 +47,7 @@ static int set_name(KMSENV_DEK_REQUEST *r)
         return 0;
     }
     OPENSSL_free(r->name);
+    r->answer = NULL;
     r->name = b.data;
     r->name_len = b.length;
     r->hash = hash_of(b.data, b.length);

@@ -43,7 +43,7 @@ int kmsenv_dek_request_has_data_key(const KMSENV_DEK_REQUEST *request);
  * the caller got before and still holds (NULL = none). It is the usual answer, and then costs
  * the threads that share a DEK no traffic about its reference count.
  */
-/* The DEK for a new message, at least `least` bytes long. used: plaintext bytes encrypted under `have` since it was got. */
+/* The DEK for a new message, at least `least` bytes long. have: only one got here for this request. used: plaintext bytes encrypted under it since. */
 KMSENV_DEK *kmsenv_deks_get_to_encrypt(KMSENV_DEKS *deks, KMSENV_DEK_REQUEST *request, size_t least,
                                        KMSENV_DEK *have, uint64_t used, KMSENV_ERROR *err);
 /* The DEK of a DER DataKey that came with a message. */

@@ -28,6 +28,7 @@ struct kmsenv_dek_request_st {
     int detached;
     unsigned char *data_key;                 /* DER of a given DEK, NULL = make one */
     size_t data_key_len;
+    const KMSENV_DEK *answer;                /* what was got for it last; only compared. NULL when it changes */
     unsigned char *name;                     /* bytes that name the answer in the cache */
     size_t name_len;
     uint64_t hash;

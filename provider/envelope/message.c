@@ -40,7 +40,7 @@ void kmsenv_message_set_dek(KMSENV_MESSAGE *m, KMSENV_DEK *dek)
     if (dek == m->dek)
         return;
     if (m->unreported > 0)
-        kmsenv_dek_add_bytes(m->dek, m->unreported);
+        kmsenv_dek_take_bytes(m->dek, m->unreported);
     m->unreported = 0;
     kmsenv_dek_free(m->dek);
     m->dek = dek;
@@ -76,6 +76,7 @@ KMSENV_MESSAGE *kmsenv_message_dup(const KMSENV_MESSAGE *m, KMSENV_ERROR *err)
         copy->request = kmsenv_dek_request_dup(m->request);
         copy->state = m->state;
         copy->sealing = m->sealing;
+        copy->dek_is_for_sealing = m->dek_is_for_sealing;
         copy->key_is_reference = m->key_is_reference;
         *copy->secrets = *m->secrets;
         copy->header_total = m->header_total;

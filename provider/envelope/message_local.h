@@ -39,7 +39,8 @@ struct kmsenv_message_st {
     KMSENV_BUFFER aad;
 
     KMSENV_DEK *dek;               /* kept from message to message */
-    uint64_t unreported;           /* bytes sealed under it that the cache has not heard of */
+    int dek_is_for_sealing;        /* it was got by sealing, with this request */
+    uint64_t unreported;           /* bytes sealed under it that are not taken off its grant yet */
     EVP_MD_CTX *scratch;
     EVP_CIPHER_CTX *gcm;
     size_t gcm_keylen;             /* the AES size gcm is set up for, 0 = none yet */

@@ -20,6 +20,7 @@ static int get_dek(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
     if (dek == NULL)
         return 0;
     kmsenv_message_set_dek(m, dek);
+    m->dek_is_for_sealing = 0;
     if (kmsenv_dek_get_length(dek) < m->header.keylen)
         return kmsenv_error_set(err, KMSENV_R_DATA_KEY_UNSUITABLE, "the message's data key is shorter than its cipher's key");
     return 1;

@@ -14,12 +14,14 @@ static int get_dek(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
     if (m->key_is_reference && !kmsenv_dek_request_has_data_key(m->request)
             && !kmsenv_dek_request_set_data_key(m->request, m->secrets->caller_key, KMSENV_CALLER_KEY_LEN, err))
         return 0;
+    if (!m->dek_is_for_sealing)
+        kmsenv_message_set_dek(m, NULL);
     dek = kmsenv_deks_get_to_encrypt(m->deks, m->request, m->keylen, m->dek, m->unreported, err);
+    m->unreported = 0;
     if (dek == NULL)
         return 0;
-    if (dek == m->dek)
-        m->unreported = 0;
     kmsenv_message_set_dek(m, dek);
+    m->dek_is_for_sealing = 1;
     return 1;
 }
 
