@@ -7,6 +7,8 @@
 
 /* Runs one vector; 1 if everything it says holds. A failure has been reported by TEST_ macros. */
 int vectors_tencent(const cJSON *vector, KMSENV_CRYPTO *crypto);
+int vectors_aws(const cJSON *vector, KMSENV_CRYPTO *crypto);
+int vectors_vault(const cJSON *vector, KMSENV_CRYPTO *crypto);
 
 /* The value at a path of member names, "inputs/params/KeyId"; digits index arrays. NULL if it is not there or null. */
 const cJSON *vector_at(const cJSON *json, const char *path);

@@ -17,6 +17,8 @@ typedef enum option_en { OPT_ERR = -1, OPT_EOF = 0, OPT_EXPECT, OPT_TEST_ENUM } 
 
 static const struct { const char *vendor; int (*run)(const cJSON *, KMSENV_CRYPTO *); } runners[] = {
     { "tencent", vectors_tencent },
+    { "aws", vectors_aws },
+    { "vault", vectors_vault },
 };
 
 static const char *directory;

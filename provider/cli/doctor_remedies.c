@@ -14,7 +14,7 @@ static const struct { int reason; const char *remedy; } remedies[] = {
     { KMSENV_R_TOO_FEW_WRAPS, "bring the profiles that failed back, or lower min-wraps" },
     { KMSENV_R_KMS_UNREACHABLE, "check network, firewall, proxy and the settings region and endpoint; curl -v the endpoint from this machine" },
     { KMSENV_R_KMS_THROTTLED, "ask for a higher rate at the KMS, or raise dek-max-age and cache-entries so that fewer calls are made" },
-    { KMSENV_R_KMS_ACCESS_DENIED, "grant the identity the operation on this key (for Tencent: conf/tencent-cam-policy.json)" },
+    { KMSENV_R_KMS_ACCESS_DENIED, "grant the identity the operation on this key; the policies in conf/ name what is needed" },
     { KMSENV_R_KMS_KEY_DISABLED, "enable the key in the console of the KMS, or cancel its deletion" },
     { KMSENV_R_KMS_KEY_NOT_FOUND, "check key-id and region: the key must exist there" },
     { KMSENV_R_KMS_WRAP_REJECTED, "check that key-id, region and context are those the data key was wrapped with" },

@@ -76,7 +76,10 @@ int kmsenv_credentials_ini(const KMSENV_BUFFER *text, const char *section, const
 int kmsenv_metadata_endpoint(KMSENV_ENDPOINT *e, const char *text, const char *vendor_host, KMSENV_ERROR *err);
 /* The request: GET of a path below the endpoint's, past any proxy. */
 int kmsenv_metadata_request(const KMSENV_ENDPOINT *e, const char *path, KMSENV_REQUEST *request, KMSENV_ERROR *err);
-/* Makes it. ABSENT if nobody answers, or the path is not there (404). */
+/* Sends such a request. ABSENT if nobody answers, or the path is not there (404). */
+int kmsenv_metadata_send(KMSENV_HTTP *http, const KMSENV_ENDPOINT *e, const KMSENV_REQUEST *request, uint64_t deadline_ms,
+                         KMSENV_REPLY *reply, KMSENV_ERROR *err);
+/* Both in one. */
 int kmsenv_metadata_get(KMSENV_HTTP *http, const KMSENV_ENDPOINT *e, const char *path, uint64_t deadline_ms,
                         KMSENV_REPLY *reply, KMSENV_ERROR *err);
 

@@ -24,25 +24,31 @@ int kmsenv_metadata_request(const KMSENV_ENDPOINT *e, const char *path, KMSENV_R
     return kmsenv_request_add_header(request, "Host", e->authority, err);
 }
 
+int kmsenv_metadata_send(KMSENV_HTTP *http, const KMSENV_ENDPOINT *e, const KMSENV_REQUEST *request, uint64_t deadline_ms,
+                         KMSENV_REPLY *reply, KMSENV_ERROR *err)
+{
+    uint64_t soon = kmsenv_clock_ms() + TIMEOUT_MS;
+    int result = KMSENV_SOURCE_FAILED;
+
+    if (!kmsenv_http_send(http, e, request, soon < deadline_ms ? soon : deadline_ms, reply, err))
+        return err->reason == KMSENV_R_KMS_UNREACHABLE ? KMSENV_SOURCE_ABSENT : KMSENV_SOURCE_FAILED;
+    if (reply->status == 200)
+        return KMSENV_SOURCE_FOUND;
+    if (reply->status == 404)
+        result = KMSENV_SOURCE_ABSENT;
+    kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "the metadata service at %s answered with HTTP status %d", e->authority,
+                     reply->status);
+    return result;
+}
+
 int kmsenv_metadata_get(KMSENV_HTTP *http, const KMSENV_ENDPOINT *e, const char *path, uint64_t deadline_ms,
                         KMSENV_REPLY *reply, KMSENV_ERROR *err)
 {
-    uint64_t soon = kmsenv_clock_ms() + TIMEOUT_MS;
     KMSENV_REQUEST request;
-    int sent, result = KMSENV_SOURCE_FAILED;
+    int result = KMSENV_SOURCE_FAILED;
 
-    if (kmsenv_metadata_request(e, path, &request, err)) {
-        sent = kmsenv_http_send(http, e, &request, soon < deadline_ms ? soon : deadline_ms, reply, err);
-        if (!sent)
-            result = err->reason == KMSENV_R_KMS_UNREACHABLE ? KMSENV_SOURCE_ABSENT : KMSENV_SOURCE_FAILED;
-        else if (reply->status == 200)
-            result = KMSENV_SOURCE_FOUND;
-        else if (reply->status == 404)
-            result = KMSENV_SOURCE_ABSENT;
-        if (sent && result != KMSENV_SOURCE_FOUND)
-            kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "the metadata service at %s answered with HTTP status %d",
-                             e->authority, reply->status);
-    }
+    if (kmsenv_metadata_request(e, path, &request, err))
+        result = kmsenv_metadata_send(http, e, &request, deadline_ms, reply, err);
     kmsenv_request_reset(&request);
     return result;
 }

@@ -107,3 +107,11 @@ int kmsenv_json_number(const KMSENV_JSON *json, int64_t *out)
     *out = (int64_t)n;
     return 1;
 }
+
+int kmsenv_json_boolean(const KMSENV_JSON *json, int *out)
+{
+    if (json == NULL || (!is_a(TREE(json), cJSON_True) && !is_a(TREE(json), cJSON_False)))
+        return 0;
+    *out = is_a(TREE(json), cJSON_True);
+    return 1;
+}

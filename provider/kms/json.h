@@ -56,5 +56,7 @@ const KMSENV_JSON *kmsenv_json_get(const KMSENV_JSON *json, const char *name);
 const char *kmsenv_json_text(const KMSENV_JSON *json);
 /* A whole number within +-2^53. 0 if json is none. */
 int kmsenv_json_number(const KMSENV_JSON *json, int64_t *out);
+/* true or false, as 1 or 0. 0 if json is neither. */
+int kmsenv_json_boolean(const KMSENV_JSON *json, int *out);
 
 #endif

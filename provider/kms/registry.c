@@ -5,6 +5,8 @@
 static const KMSENV_KMS_METHOD *const methods[] = {
     &kmsenv_kms_local,
     &kmsenv_kms_tencent,
+    &kmsenv_kms_aws,
+    &kmsenv_kms_vault,
     NULL
 };
 

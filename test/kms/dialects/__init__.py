@@ -6,7 +6,7 @@ World, given to every dialect: .keys (KeyStore), .clock() (Unix seconds as the s
 """
 import importlib
 
-ALL = {"tencent": "Tencent"}
+ALL = {"tencent": "Tencent", "vault": "Vault", "aws": "Aws"}
 
 
 class Dialect:

@@ -1,0 +1,296 @@
+#!/usr/bin/python3
+"""kmsenv against AWS KMS over the network: round trips, everything that can go wrong, credentials. Every row
+asserts the outcome, the words of the error, the exact number of calls, and that nothing secret is told."""
+import base64
+import json
+import os
+
+import common
+from common import TEXT, Scenario, reader
+
+from dialects import aws
+from keystore import KeyStore
+
+OK = 0
+UNREACHABLE, THROTTLED, DENIED, DISABLED, NOT_FOUND, REJECTED, CREDENTIALS, MALFORMED, REQUEST, MISMATCH = \
+    60, 61, 62, 63, 64, 65, 66, 67, 68, 41
+REGION = "eu-central-1"
+SEAL, OPEN, BOTH = ("seal",), ("open",), ("seal", "open")
+
+
+def once(kind, **more):
+    return [{"do": kind, "count": 1, **more}]
+
+
+def always(kind, **more):
+    return [{"do": kind, **more}]
+
+
+# name, verbs, rules, expected reasons, calls that reach the KMS, regular expression for the error
+MATRIX = [
+    ("throttled once", BOTH, once("throttled"), (OK,), 2, None),
+    ("throttled for good", BOTH, always("throttled"), (THROTTLED,), 3, "ThrottlingException"),
+    ("internal error once", BOTH, once("internal"), (OK,), 2, None),
+    ("internal error for good", BOTH, always("internal"), (UNREACHABLE,), 3, "KMSInternalException"),
+    ("temporarily unavailable", BOTH, once("temporarily-unavailable"), (OK,), 2, None),
+    ("HTTP 503 once", BOTH, once("http", status=503), (OK,), 2, None),
+    ("HTTP 500 for good", BOTH, always("http", status=500), (UNREACHABLE,), 3, "500"),
+    ("dropped once", BOTH, once("drop-after"), (OK,), 2, None),
+    ("denied", BOTH, always("denied"), (DENIED,), 1, "AccessDeniedException"),
+    ("disabled", BOTH, always("disabled"), (DISABLED,), 1, "DisabledException"),
+    ("pending deletion", BOTH, always("pending-delete"), (DISABLED,), 1, "KMSInvalidStateException"),
+    ("not found", BOTH, always("not-found"), (NOT_FOUND,), 1, "NotFoundException"),
+    ("bad ciphertext", OPEN, always("bad-ciphertext"), (REJECTED,), 1, "InvalidCiphertextException"),
+    ("bad signature", BOTH, always("bad-signature"), (CREDENTIALS,), 1, "InvalidSignatureException"),
+    # once our time is the Date's, it is no longer the clock
+    ("clock off, Date of no help", BOTH, always("clock-skew", seconds=3600), (CREDENTIALS,), 2, "InvalidSignatureException"),
+    ("unknown error", BOTH, always("error", code="NobodyKnowsException"), (REQUEST,), 1, "NobodyKnowsException"),
+    ("garbage", BOTH, always("garbage"), (MALFORMED,), 1, "JSON|reply"),
+    ("empty reply", BOTH, always("empty"), (MALFORMED,), 1, "JSON|reply|empty"),
+    ("wrong shape", BOTH, always("wrong-shape"), (MALFORMED,), 1, "reply"),
+    ("wrong type", BOTH, always("wrong-type"), (MALFORMED,), 1, "Plaintext|reply"),
+    ("bad base64", BOTH, always("bad-base64"), (MALFORMED,), 1, "Plaintext|base64"),
+    ("no plaintext", BOTH, always("missing-plaintext"), (MALFORMED,), 1, "Plaintext"),
+    ("no ciphertext", SEAL, always("missing-ciphertext"), (MALFORMED,), 1, "CiphertextBlob"),
+    ("huge ciphertext", SEAL, always("huge-ciphertext"), (MALFORMED,), 1, "CiphertextBlob"),
+    ("short plaintext", SEAL, always("short-plaintext"), (MALFORMED,), 1, "31|bytes"),
+    ("another plaintext", OPEN, always("wrong-plaintext"), (MISMATCH,), 1, "data key"),
+    ("another key id", BOTH, always("wrong-key-id"), (MALFORMED,), 1, "another key"),
+]
+
+
+class AwsCase(Scenario):
+    def setUp(self):
+        super().setUp()
+        self.kms = common.StandIn("aws")
+        self.addCleanup(self.kms.__exit__)
+        self.kms.start()
+        self.secrets = [self.kms.secret_key.encode()]
+
+    def profile(self, **more):
+        values = {"kms": "aws", "region": REGION, "endpoint": self.kms.endpoint, "ca-file": self.kms.ca_file,
+                  "key-id": self.kms.key_id, "access-key-id": self.kms.secret_id, "secret-access-key": self.kms.secret_key,
+                  "kms-timeout": 4, "sts-endpoint": self.kms.endpoint, "metadata-endpoint": "http://127.0.0.1:1"}
+        return {**values, **{name.replace("_", "-"): value for name, value in more.items()}}
+
+    def kms_config(self, settings=None, **more):
+        return self.config({"prod": self.profile(**more)}, **(settings or {}))
+
+    def nothing_told(self, *texts):
+        for text in texts:
+            text = text if isinstance(text, bytes) else str(text).encode()
+            for secret in self.secrets:
+                self.assertNotIn(secret, text)
+
+    def wrap_of(self, message):
+        return reader.Header.parse(message).data_key.wraps[0]
+
+    def sealed(self, **more):
+        with common.Tool(self.dir, self.kms_config(**more)) as kmsenv:
+            message = kmsenv.seal([TEXT])[0]
+            self.assertIsNotNone(message, kmsenv.last)
+        wrap = self.wrap_of(message)
+        keys = KeyStore(os.path.join(self.kms.directory, "keys.json"))
+        _, dek = aws.unpack(keys, wrap.ciphertext, dict(wrap.context), lambda key_id: None)
+        self.secrets += [dek, base64.b64encode(dek), dek.hex().encode()]
+        self.kms.reset()
+        return message
+
+
+class Matrix(AwsCase):
+    def test_matrix(self):
+        message, config = self.sealed(), self.kms_config()
+        for name, verbs, rules, reasons, calls, words in MATRIX:
+            for verb in verbs:
+                with self.subTest(name, verb=verb):
+                    self.kms.reset()
+                    self.kms.misbehave(*rules)
+                    with common.Tool(self.dir, config) as kmsenv:
+                        result = (kmsenv.seal([TEXT]) if verb == "seal" else kmsenv.open([message]))[0]
+                        answer, stderr = kmsenv.last, kmsenv.stderr()
+                    self.nothing_told(json.dumps(answer), stderr)
+                    self.assertIn(answer["reason"], reasons, answer)
+                    self.assertEqual(result is not None, reasons == (OK,), answer)
+                    self.assertEqual(answer["entries"], 0 if reasons == (OK,) else 1, answer)
+                    if verb == "open" and result is not None:
+                        self.assertEqual(result, TEXT)
+                    if words:
+                        self.assertRegex(answer["error"], words)
+                        self.assertIn("prod", answer["error"])
+                    action = "GenerateDataKey" if verb == "seal" else "Decrypt"
+                    self.assertEqual((self.kms.calls(action), self.kms.calls()), (calls, calls))
+
+    def test_clock_is_corrected(self):
+        message, config = self.sealed(), self.kms_config()
+        for offset in (3600, -3600):
+            self.kms.reset()
+            self.kms.control(clock=offset)
+            with common.Tool(self.dir, config) as kmsenv:
+                self.assertEqual(kmsenv.open([message]), [TEXT], kmsenv.last)
+                self.assertEqual(self.kms.calls("Decrypt"), 2)
+                self.assertIsNotNone(kmsenv.seal([TEXT])[0])
+                self.assertEqual(self.kms.calls("GenerateDataKey"), 1, "the correction must be remembered")
+
+    def test_states_of_a_real_key(self):
+        message, config = self.sealed(), self.kms_config()
+        for state, reason in (("Disabled", DISABLED), ("PendingDelete", DISABLED), (None, NOT_FOUND)):
+            if state is None:
+                self.kms.delete_key(self.kms.key_id)
+            else:
+                self.kms.set_state(self.kms.key_id, state)
+            with common.Tool(self.dir, config) as kmsenv:
+                self.assertEqual(kmsenv.open([message]), [None])
+                self.assertEqual(kmsenv.last["reason"], reason, kmsenv.last)
+
+
+class Wraps(AwsCase):
+    def test_openssl_enc(self):
+        config = self.kms_config(context="app=billing,env=täst \"q\"")
+        run = self.openssl("enc", "-kms-envelope", "-K", "0", data=TEXT * 1000, config=config)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        back = self.openssl("enc", "-d", "-kms-envelope", "-K", "0", data=run.stdout, config=config)
+        self.assertEqual((back.returncode, back.stdout), (0, TEXT * 1000), back.stderr)
+        self.assertEqual((self.kms.calls("GenerateDataKey"), self.kms.calls("Decrypt"), self.kms.calls()), (1, 1, 2))
+        self.nothing_told(run.stderr, back.stderr)
+
+    def test_wrong_context_and_tampered_wrap(self):
+        message = self.sealed(context="app=billing")
+        blob = self.wrap_of(message).ciphertext
+        with common.Tool(self.dir, self.kms_config({"negative_cache": 0})) as kmsenv:
+            self.assertEqual(kmsenv.open([message.replace(b"billing", b"bi11ing", 1)]), [None])
+            self.assertEqual(kmsenv.last["reason"], REJECTED, kmsenv.last)
+            for at in (45, 60, len(blob) - 1):
+                bad = blob[:at] + bytes([blob[at] ^ 1]) + blob[at + 1:]
+                self.assertEqual(kmsenv.open([message.replace(blob, bad)]), [None])
+                self.assertEqual(kmsenv.last["reason"], REJECTED, kmsenv.last)
+            self.assertEqual(kmsenv.open([message]), [TEXT])
+
+    def test_arn_names_key_and_region(self):
+        arn = "arn:aws:kms:us-west-2:%s:key/%s" % (aws.ACCOUNT, self.kms.key_id)
+        message = self.sealed(key_id=arn, region=None)
+        self.assertEqual(self.wrap_of(message).key_id, arn)
+        with common.Tool(self.dir, self.kms_config(key_id=arn, region=None)) as kmsenv:
+            self.assertEqual(kmsenv.open([message]), [TEXT], kmsenv.last)
+        with common.Tool(self.dir, self.kms_config(key_id=arn)) as kmsenv:
+            self.assertIsNone(kmsenv.seal([TEXT])[0])
+            self.assertEqual(kmsenv.last["reason"], 1)
+            self.assertIn("region", kmsenv.last["error"])
+
+    def test_moved_alias_still_opens(self):
+        first = self.kms.create_key(alias="alias/app")
+        message = self.sealed(key_id="alias/app")
+        self.assertEqual(self.wrap_of(message).extra.decode(), "arn:aws:kms:%s:%s:key/%s" % (REGION, aws.ACCOUNT, first))
+        self.kms.create_key(alias="alias/app")
+        with common.Tool(self.dir, self.kms_config(key_id="alias/app")) as kmsenv:
+            self.assertEqual(kmsenv.open([message]), [TEXT], kmsenv.last)
+        self.assertEqual(self.kms.calls("Decrypt", "ok"), 1)
+
+    def test_key_is_always_named(self):
+        """A blob of another key, that these credentials could open too, is refused."""
+        message = self.sealed()
+        other = self.sealed(key_id=self.kms.create_key())
+        mixed = message.replace(self.wrap_of(message).ciphertext, self.wrap_of(other).ciphertext)
+        with common.Tool(self.dir, self.kms_config()) as kmsenv:
+            self.assertEqual(kmsenv.open([mixed]), [None])
+            self.assertEqual(kmsenv.last["reason"], REJECTED, kmsenv.last)
+            self.assertIn("IncorrectKeyException", kmsenv.last["error"])
+
+    def test_wraps_a_key_made_elsewhere(self):
+        """As a second profile AWS is asked to Encrypt; alone it can open the message."""
+        key_file = common.local_key_file(os.path.join(self.dir, "local.pem"))
+        both = self.config({"main": common.local_profile(key_file), "prod": self.profile()})
+        with common.Tool(self.dir, both) as kmsenv:
+            message = kmsenv.seal([TEXT])[0]
+            self.assertIsNotNone(message, kmsenv.last)
+        self.assertEqual((self.kms.calls("Encrypt", "ok"), self.kms.calls()), (1, 1))
+        with common.Tool(self.dir, self.kms_config()) as kmsenv:
+            self.assertEqual(kmsenv.open([message]), [TEXT], kmsenv.last)
+        self.assertEqual((self.kms.calls("Decrypt", "ok"), self.kms.calls()), (1, 2))
+
+    def test_rotation_in_the_kms(self):
+        message = self.sealed()
+        self.kms.rotate(self.kms.key_id)
+        with common.Tool(self.dir, self.kms_config()) as kmsenv:
+            self.assertEqual(kmsenv.open([message]), [TEXT], kmsenv.last)
+
+
+class Credentials(AwsCase):
+    def profile(self, **more):
+        return super().profile(**{"access_key_id": None, "secret_access_key": None, **more})
+
+    def round_trip(self, environment=None, **more):
+        with common.Tool(self.dir, self.kms_config(**more), environment) as kmsenv:
+            message = kmsenv.seal([TEXT])[0]
+            self.assertIsNotNone(message, kmsenv.last)
+            self.nothing_told(kmsenv.stderr())
+        with common.Tool(self.dir, self.kms_config(**more), environment) as kmsenv:
+            self.assertEqual(kmsenv.open([message]), [TEXT], kmsenv.last)
+
+    def fails(self, reason, words, environment=None, **more):
+        with common.Tool(self.dir, self.kms_config(**more), environment) as kmsenv:
+            self.assertIsNone(kmsenv.seal([TEXT])[0])
+            self.assertEqual(kmsenv.last["reason"], reason, kmsenv.last)
+            self.assertRegex(kmsenv.last["error"], words)
+            self.nothing_told(json.dumps(kmsenv.last), kmsenv.stderr())
+
+    def test_environment(self):
+        self.round_trip({"AWS_ACCESS_KEY_ID": self.kms.secret_id, "AWS_SECRET_ACCESS_KEY": self.kms.secret_key, "AWS_REGION": REGION},
+                        region=None)
+
+    def test_session_token(self):
+        self.kms.credentials(id="ASIATESTsession", secret="TESTsecretofsession", token="TESTtoken//of+session==")
+        self.secrets += [b"TESTsecretofsession", b"TESTtoken//of+session=="]
+        given = {"AWS_ACCESS_KEY_ID": "ASIATESTsession", "AWS_SECRET_ACCESS_KEY": "TESTsecretofsession"}
+        self.round_trip({**given, "AWS_SESSION_TOKEN": "TESTtoken//of+session=="})
+        self.fails(CREDENTIALS, "UnrecognizedClientException", given)
+
+    def test_files(self):
+        text = "aws_access_key_id = %s\naws_secret_access_key = %s\n" % (self.kms.secret_id, self.kms.secret_key)
+        os.mkdir(os.path.join(self.dir, ".aws"), 0o700)
+        self.file(".aws/credentials", "[default]\n" + text)
+        self.file(".aws/config", "[default]\nregion = x\n[profile other]\ns3 =\n  max_queue = 10\n" + text)
+        self.round_trip()
+        self.round_trip({"AWS_PROFILE": "other"})
+        self.round_trip(credentials_section="other")
+        self.fails(CREDENTIALS, "third", {"AWS_PROFILE": "third"}, credentials="file")
+        self.round_trip({"AWS_SHARED_CREDENTIALS_FILE": self.file("elsewhere", "[default]\n" + text)}, credentials="file")
+
+    def test_web_identity(self):
+        environment = {"AWS_WEB_IDENTITY_TOKEN_FILE": self.file("token", "test-web-identity-token"),
+                       "AWS_ROLE_ARN": "arn:aws:iam::111122223333:role/test"}
+        self.round_trip(environment)
+        self.assertEqual(self.kms.calls("AssumeRoleWithWebIdentity", "ok"), 2)
+        self.file("token", "of-somebody-else")
+        self.fails(CREDENTIALS, "InvalidIdentityToken", environment)
+
+    def test_container(self):
+        environment = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": self.kms.metadata_endpoint + "/v1/credentials",
+                       "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": self.file("token", aws.CONTAINER_TOKEN + "\n")}
+        self.round_trip(environment)
+        self.fails(CREDENTIALS, "401", {**environment, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": self.file("wrong", "no")})
+        self.fails(CREDENTIALS, "plain http", {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://kms.example/v1/credentials"})
+
+    def test_instance_and_expired_token(self):
+        config = self.kms_config({"dek_reuse": "no"}, metadata_endpoint=self.kms.metadata_endpoint)
+        with common.Tool(self.dir, config) as kmsenv:
+            self.assertIsNotNone(kmsenv.seal([TEXT])[0], kmsenv.last)
+            self.kms.credentials(expire_temporary=True)
+            self.assertIsNotNone(kmsenv.seal([TEXT])[0], kmsenv.last)
+        self.assertEqual(self.kms.calls("GenerateDataKey", "ExpiredTokenException"), 1)
+        self.assertEqual(self.kms.calls("GenerateDataKey"), 3)
+        self.assertEqual(self.kms.counters()["actions"]["metadata"]["role"]["total"], 2)
+        self.fails(CREDENTIALS, "AWS_EC2_METADATA_DISABLED", {"AWS_EC2_METADATA_DISABLED": "true"},
+                   metadata_endpoint=self.kms.metadata_endpoint)
+
+    def test_none(self):
+        self.fails(CREDENTIALS, "AWS_ACCESS_KEY_ID")
+        self.assertEqual(self.kms.calls(), 0)
+
+    def test_wrong_secret(self):
+        self.secrets.append(b"TESTwrongsecret")
+        self.fails(CREDENTIALS, "InvalidSignatureException", access_key_id=self.kms.secret_id, secret_access_key="TESTwrongsecret")
+        self.assertEqual(self.kms.calls(), 1)
+
+
+if __name__ == "__main__":
+    common.main()
