@@ -130,12 +130,12 @@ int kmsenv_crypto_ready(KMSENV_CRYPTO *crypto, KMSENV_ERROR *err)
         else
             drop_fetched(crypto);
         ERR_pop_to_mark();
+        if (!ok)     /* here, because the name may change without the lock */
+            kmsenv_error_set(err, KMSENV_R_CRYPTO_FAILED,
+                             "the inner provider '%s' (setting crypto-provider) cannot be loaded or lacks AES-GCM, HMAC or SHA-256",
+                             crypto->provider_name);
     }
     kmsenv_lock_release(crypto->lock);
-    if (!ok)
-        kmsenv_error_set(err, KMSENV_R_CRYPTO_FAILED,
-                         "the inner provider '%s' (setting crypto-provider) cannot be loaded or lacks AES-GCM, HMAC or SHA-256",
-                         crypto->provider_name);
     return ok;
 }
 

@@ -77,7 +77,7 @@ static int check_all(KMSENV_CRYPTO *crypto, unsigned char *secret, unsigned char
 
 int kmsenv_self_test(KMSENV_CRYPTO *crypto, KMSENV_ERROR *err)
 {
-    unsigned char *secret = kmsenv_secret_zalloc(32), *cek = kmsenv_secret_zalloc(32);
+    unsigned char *secret = kmsenv_secret_zalloc(32), *cek = kmsenv_secret_zalloc(KMSENV_SCHEDULE_WORK);
     int ok = 0;
 
     if (secret != NULL && cek != NULL)

@@ -5,6 +5,7 @@
 # include "envelope/header.h"
 # include "envelope/message.h"
 # include "envelope/queue.h"
+# include "envelope/schedule.h"
 
 # define KMSENV_PIECE_MAX  (1u << 30)    /* bytes given to the inner cipher in one call */
 # define KMSENV_CHUNK      16384         /* bytes that pass through a buffer at a time; whole AES blocks */
@@ -22,7 +23,7 @@ typedef enum kmsenv_message_state_en {
 /* In secret memory. */
 typedef struct kmsenv_message_secrets_st {
     unsigned char caller_key[KMSENV_CALLER_KEY_LEN];
-    unsigned char cek[32];
+    unsigned char cek[KMSENV_SCHEDULE_WORK];   /* where it is derived: the CEK comes first */
 } KMSENV_MESSAGE_SECRETS;
 
 struct kmsenv_message_st {

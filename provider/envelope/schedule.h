@@ -9,8 +9,13 @@
 # include "core/crypto.h"
 # include "envelope/header.h"
 
-/* scratch as for kmsenv_hmac(). cek, commitment: 32 bytes each; the first header->keylen of cek are the key. */
-int kmsenv_schedule_derive(const KMSENV_HMAC *prk, EVP_MD_CTX *scratch, const KMSENV_HEADER *header, unsigned char cek[32],
-                           unsigned char commitment[KMSENV_COMMITMENT_LEN], KMSENV_ERROR *err);
+# define KMSENV_SCHEDULE_WORK 128   /* bytes of work area */
+
+/*
+ * scratch as for kmsenv_hmac(). work: KMSENV_SCHEDULE_WORK bytes of secret memory, so that the CEK
+ * is nowhere else; its first 32 bytes are T(1) afterwards, of which header->keylen are the CEK.
+ */
+int kmsenv_schedule_derive(const KMSENV_HMAC *prk, EVP_MD_CTX *scratch, const KMSENV_HEADER *header,
+                           unsigned char *work, unsigned char commitment[KMSENV_COMMITMENT_LEN], KMSENV_ERROR *err);
 
 #endif
