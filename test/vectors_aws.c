@@ -224,10 +224,10 @@ static int check_result(const cJSON *vector, KMSENV_REPLY *reply)
     KMSENV_BLOB wrap = { 0 };
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
     char seen[80];
-    KMSENV_AWS_RESULT r = { .expected_key_id = vector_text(sdk, "KeyId"), .plaintext = plaintext == NULL ? NULL : out,
-                            .plaintext_len = ROOM, .blob = blob == NULL ? NULL : &wrap, .state = state == NULL ? NULL : seen,
+    KMSENV_RESULT r = { .key_id = vector_text(sdk, "KeyId"), .plaintext = plaintext == NULL ? NULL : out,
+                            .room = ROOM, .blob = blob == NULL ? NULL : &wrap, .state = state == NULL ? NULL : seen,
                             .state_room = sizeof(seen) };
-    int ok = TEST_ptr(out) && TEST_int_eq(kmsenv_aws_result(reply, &r, &err), KMSENV_VERDICT_OK)
+    int ok = TEST_ptr(out) && TEST_int_eq(kmsenv_aws_result(reply, 0, &r, &err), KMSENV_VERDICT_OK)
              && TEST_str_eq(r.request_id, vector_text(vector, "exchanges/0/response/headers/x-amzn-RequestId"))
              && (plaintext == NULL || same_base64(r.plaintext, r.plaintext_len, plaintext))
              && (blob == NULL || same_base64(wrap.ciphertext, wrap.ciphertext_len, blob))
@@ -262,8 +262,8 @@ static int check_error(const cJSON *vector, KMSENV_REPLY *reply)
     const char *code = vector_text(sdk, "code") != NULL ? vector_text(sdk, "code") : vector_text(sdk, "name");
     const char *message = vector_text(sdk, "message"), *id = vector_text(vector, "exchanges/0/response/headers/x-amzn-RequestId");
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
-    KMSENV_AWS_RESULT r = { .sent = (int64_t)vector_at(vector, "time/unix")->valuedouble };
-    KMSENV_VERDICT verdict = kmsenv_aws_result(reply, &r, &err);
+    KMSENV_RESULT r = { 0 };
+    KMSENV_VERDICT verdict = kmsenv_aws_result(reply, (int64_t)vector_at(vector, "time/unix")->valuedouble, &r, &err);
     size_t i;
 
     for (i = 0; i < sizeof(classes) / sizeof(classes[0]) && strstr(vector_text(vector, "name"), classes[i].code) == NULL; i++)
@@ -298,7 +298,7 @@ static int same_credential(KMSENV_CREDENTIAL *c, const cJSON *vector)
     int ok = TEST_str_eq(c->id, vector_text(vector, "sdk_result/accessKeyId"))
              && TEST_str_eq(c->secret, vector_text(vector, "sdk_result/secretAccessKey"))
              && TEST_str_eq(c->token, vector_text(vector, "sdk_result/sessionToken"))
-             && TEST_true(kmsenv_aws_time(vector_text(vector, "sdk_result/expiration"), &expires))
+             && TEST_true(kmsenv_text_time(vector_text(vector, "sdk_result/expiration"), &expires))
              && TEST_true(c->expires == expires) && TEST_true(expires == 1700003600);
 
     OPENSSL_free(c->id);
@@ -321,7 +321,7 @@ static int run_instance(const cJSON *vector)
                 & vector_reply(vector_at(vector, "exchanges/2/response"), &set);
 
     ok = ok && TEST_true(kmsenv_endpoint_parse(&endpoint, "http://169.254.169.254", 1, "metadata-endpoint", &err))
-         && TEST_true(kmsenv_aws_role_name(&name, role, sizeof(role), &err)) && TEST_str_eq(role, vector_text(vector, "inputs/role"));
+         && TEST_true(kmsenv_metadata_role(&name, role, sizeof(role), &err)) && TEST_str_eq(role, vector_text(vector, "inputs/role"));
     for (i = 0; ok && i < 3; i++) {
         snprintf(path, sizeof(path), "exchanges/%d/request", i);
         ok = TEST_true(kmsenv_aws_instance_request(&endpoint, i == 0 ? NULL : token, i == 2 ? role : "", &r, &err))

@@ -216,7 +216,7 @@ static int check_signature(const cJSON *vector, KMSENV_CRYPTO *crypto)
 
 /* --- reply ---------------------------------------------------------------- */
 
-static int same_plaintext(const KMSENV_TENCENT_RESULT *r, const char *base64)
+static int same_plaintext(const KMSENV_RESULT *r, const char *base64)
 {
     KMSENV_BUFFER text;
     int ok;
@@ -237,11 +237,11 @@ static int check_result(const cJSON *vector, KMSENV_REPLY *reply)
     KMSENV_BLOB wrap = { 0 };
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
     char seen[80];
-    KMSENV_TENCENT_RESULT r = { .plaintext = plaintext == NULL ? NULL : out, .plaintext_len = PLAINTEXT_ROOM,
+    KMSENV_RESULT r = { .plaintext = plaintext == NULL ? NULL : out, .room = PLAINTEXT_ROOM,
                                 .blob = blob == NULL ? NULL : &wrap, .state = state == NULL ? NULL : seen, .state_room = sizeof(seen) };
     int ok;
 
-    r.expected_key_id = vector_text(sdk, "KeyId");
+    r.key_id = vector_text(sdk, "KeyId");
     ok = TEST_ptr(out) && TEST_int_eq(kmsenv_tencent_result(reply, &r, &err), KMSENV_VERDICT_OK)
          && TEST_str_eq(r.request_id, vector_text(sdk, "RequestId"))
          && (plaintext == NULL || same_plaintext(&r, plaintext))
@@ -285,7 +285,7 @@ static int check_error(const cJSON *vector, KMSENV_REPLY *reply)
     const cJSON *sdk = vector_at(vector, "sdk_error");
     const char *code = vector_text(sdk, "code"), *message = vector_text(sdk, "message");
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
-    KMSENV_TENCENT_RESULT r = { 0 };
+    KMSENV_RESULT r = { 0 };
     KMSENV_VERDICT verdict = kmsenv_tencent_result(reply, &r, &err);
     size_t i;
 
@@ -370,7 +370,7 @@ static int run_role(const cJSON *vector, KMSENV_CRYPTO *crypto)
     (void)crypto;
     ok = ok && TEST_true(kmsenv_endpoint_parse(&endpoint, default_of("metadata-endpoint"), 1, "metadata-endpoint", &err))
          && check_metadata(vector_at(vector, "exchanges/0/request"), &endpoint, NULL)
-         && TEST_true(kmsenv_tencent_role_name(&name, role, sizeof(role), &err))
+         && TEST_true(kmsenv_metadata_role(&name, role, sizeof(role), &err))
          && TEST_str_eq(role, vector_text(vector, "inputs/role"))
          && check_metadata(vector_at(vector, "exchanges/1/request"), &endpoint, role)
          && TEST_true(kmsenv_tencent_role_credential(&set, &credential, &err))

@@ -129,7 +129,7 @@ static int check_request(const cJSON *vector, const PREPARED *p)
 
 /* --- reply ---------------------------------------------------------------- */
 
-static int same_plaintext(const KMSENV_VAULT_RESULT *r, const char *base64)
+static int same_plaintext(const KMSENV_RESULT *r, const char *base64)
 {
     KMSENV_BUFFER text;
     int ok;
@@ -150,12 +150,12 @@ static int check_result(const cJSON *vector, KMSENV_REPLY *reply)
     int describes = vector_at(data, "keys") != NULL, batch = vector_at(data, "batch_results") != NULL, ok;
     KMSENV_BLOB wrap = { 0 };
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
-    KMSENV_VAULT_RESULT r = { .plaintext = plaintext == NULL ? NULL : out, .plaintext_len = PLAINTEXT_ROOM,
-                              .blob = blob == NULL && !batch ? NULL : &wrap, .key = describes ? &key : NULL };
+    KMSENV_RESULT r = { .plaintext = plaintext == NULL ? NULL : out, .room = PLAINTEXT_ROOM,
+                              .blob = blob == NULL && !batch ? NULL : &wrap };
 
     ok = TEST_ptr(out) && TEST_true(batch || describes || plaintext != NULL || blob != NULL)
          /* a batch is nothing that we ask for, and its result no ciphertext */
-         && TEST_int_eq(kmsenv_vault_result(reply, &r, &err), batch ? KMSENV_VERDICT_FINAL : KMSENV_VERDICT_OK)
+         && TEST_int_eq(kmsenv_vault_result(reply, describes ? &key : NULL, &r, &err), batch ? KMSENV_VERDICT_FINAL : KMSENV_VERDICT_OK)
          && TEST_int_eq(err.reason, batch ? KMSENV_R_KMS_REPLY_MALFORMED : KMSENV_R_NONE)
          && TEST_str_eq(r.request_id, vector_text(vector, "sdk_result/request_id"))
          && (plaintext == NULL || same_plaintext(&r, plaintext))
@@ -188,9 +188,9 @@ static int check_error(const cJSON *vector, KMSENV_REPLY *reply)
     const char *message = vector_text(sdk, "message");
     int status = vector_at(sdk, "statusCode")->valueint;
     unsigned char *out = kmsenv_secret_zalloc(PLAINTEXT_ROOM);
-    KMSENV_VAULT_RESULT r = { .plaintext = out, .plaintext_len = PLAINTEXT_ROOM };
+    KMSENV_RESULT r = { .plaintext = out, .room = PLAINTEXT_ROOM };
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
-    KMSENV_VERDICT verdict = kmsenv_vault_result(reply, &r, &err);
+    KMSENV_VERDICT verdict = kmsenv_vault_result(reply, NULL, &r, &err);
     char shown[16];
     size_t i;
 

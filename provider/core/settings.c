@@ -1,4 +1,5 @@
 #include <ctype.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <openssl/crypto.h>
@@ -392,4 +393,15 @@ int kmsenv_section_missing(const KMSENV_SECTION *section, const char *name, KMSE
         kmsenv_setting_accepts(s, accepts, sizeof(accepts));
     return kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID, "section [%s]: setting '%s' is required: %s; accepted: %s",
                             section->name, name, s == NULL ? "" : s->help, accepts);
+}
+
+int kmsenv_section_invalid(const KMSENV_SECTION *section, KMSENV_ERROR *err, const char *fmt, ...)
+{
+    char text[KMSENV_ERROR_TEXT_MAX];
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    return kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID, "section [%s]: %s", section->name, text);
 }

@@ -55,6 +55,9 @@ uint64_t kmsenv_section_number(const KMSENV_SECTION *section, const char *name);
 int kmsenv_section_boolean(const KMSENV_SECTION *section, const char *name);
 /* "set 'x' in section [y]: help; accepted: ..." as a CONFIG_INVALID error, for a setting that is required and missing. Returns 0. */
 int kmsenv_section_missing(const KMSENV_SECTION *section, const char *name, KMSENV_ERROR *err);
+/* "section [y]: ..." as a CONFIG_INVALID error, for settings that do not go together or that a table cannot check. Returns 0. */
+int kmsenv_section_invalid(const KMSENV_SECTION *section, KMSENV_ERROR *err, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 /* What a setting accepts, as text, into out (always terminated). Returns out. */
 const char *kmsenv_setting_accepts(const KMSENV_SETTING *setting, char *out, size_t room);
 

@@ -57,11 +57,6 @@ static void aws_free(void *kms)
 
 /* --- settings ------------------------------------------------------------- */
 
-static int bad(const KMSENV_SECTION *section, KMSENV_ERROR *err, const char *what)
-{
-    return kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID, "section [%s]: %s", kmsenv_section_name(section), what);
-}
-
 static int copy_key_id(AWS *a, const KMSENV_SECTION *section, KMSENV_ERROR *err)
 {
     const char *text = kmsenv_section_text(section, "key-id");
@@ -70,9 +65,9 @@ static int copy_key_id(AWS *a, const KMSENV_SECTION *section, KMSENV_ERROR *err)
         return kmsenv_section_missing(section, "key-id", err);
     if (strlen(text) > KMSENV_NAME_MAX
         || strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:/_-") != strlen(text))
-        return bad(section, err, "key-id is not that of a KMS key; accepted: an ARN, the id of a key, alias/NAME, of at most 512 bytes");
+        return kmsenv_section_invalid(section, err, "key-id is not that of a KMS key; accepted: an ARN, the id of a key, alias/NAME, of at most 512 bytes");
     if (strncmp(text, "arn:", 4) == 0 && !kmsenv_aws_is_key_arn(text) && !kmsenv_aws_is_alias(text))
-        return bad(section, err, "key-id is an ARN, but not of a key; accepted: arn:aws:kms:REGION:ACCOUNT:key/ID");
+        return kmsenv_section_invalid(section, err, "key-id is an ARN, but not of a key; accepted: arn:aws:kms:REGION:ACCOUNT:key/ID");
     if ((a->key_id = OPENSSL_strdup(text)) != NULL)
         return 1;
     return kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "section [%s]: no memory", kmsenv_section_name(section));
@@ -85,7 +80,7 @@ static int find_region(AWS *a, const KMSENV_SECTION *section, KMSENV_ERROR *err)
 
     if (kmsenv_aws_arn_region(a->key_id, a->region, sizeof(a->region)))
         return text == NULL || strcmp(text, a->region) == 0
-               || bad(section, err, "region is not the one in key-id; leave region out, or correct one of them");
+               || kmsenv_section_invalid(section, err, "region is not the one in key-id; leave region out, or correct one of them");
     if (text == NULL)
         text = kmsenv_credentials_env("AWS_REGION");
     if (text == NULL)
@@ -93,7 +88,7 @@ static int find_region(AWS *a, const KMSENV_SECTION *section, KMSENV_ERROR *err)
     if (text == NULL)
         return kmsenv_section_missing(section, "region", err);
     if (strlen(text) >= sizeof(a->region))
-        return bad(section, err, "region is not the name of one, such as eu-central-1");
+        return kmsenv_section_invalid(section, err, "region is not the name of one, such as eu-central-1");
     snprintf(a->region, sizeof(a->region), "%s", text);
     return 1;
 }
@@ -105,9 +100,9 @@ static int find_endpoint(AWS *a, const KMSENV_SECTION *section, KMSENV_ERROR *er
     char text[KMSENV_ENDPOINT_TEXT_MAX];
 
     if (set != NULL && fips)
-        return bad(section, err, "fips = yes chooses an endpoint, and endpoint names one: leave one of them out");
+        return kmsenv_section_invalid(section, err, "fips = yes chooses an endpoint, and endpoint names one: leave one of them out");
     if (!kmsenv_aws_endpoint(fips ? "kms-fips" : "kms", a->region, text, sizeof(text)))
-        return bad(section, err, "region is not the name of one, such as eu-central-1");
+        return kmsenv_section_invalid(section, err, "region is not the name of one, such as eu-central-1");
     return kmsenv_http_endpoint(a->http, &a->rest.endpoint, set == NULL ? text : set, "endpoint", err)
            || kmsenv_error_prefix(err, "section [%s]: ", kmsenv_section_name(section));
 }
@@ -152,16 +147,16 @@ static const char *aws_key_id(void *kms, KMSENV_ERROR *err)
 typedef struct job_st {
     AWS *a;
     const KMSENV_AWS_ACTION *action;
-    KMSENV_AWS_RESULT *result;
-    size_t room;                          /* for the plaintext: every attempt has all of it */
+    KMSENV_RESULT *result;
+    int64_t sent;
 } JOB;
 
 static int build(void *arg, int64_t now, const KMSENV_CREDENTIAL *credential, KMSENV_REQUEST *request, KMSENV_ERROR *err)
 {
-    const JOB *job = arg;
+    JOB *job = arg;
     const KMSENV_SIGV4_SIGNER signer = { job->a->crypto, job->a->region, "kms", credential->id, credential->secret };
 
-    job->result->sent = now;
+    job->sent = now;
     request->secret = job->action->plaintext != NULL;
     return kmsenv_aws_body(job->action, &request->body, err)
            && kmsenv_aws_frame(&job->a->rest.endpoint, job->action->name, now, credential->token, request, err)
@@ -170,22 +165,17 @@ static int build(void *arg, int64_t now, const KMSENV_CREDENTIAL *credential, KM
 
 static KMSENV_VERDICT parse(void *arg, KMSENV_REPLY *reply, KMSENV_ERROR *err)
 {
-    JOB *job = arg;
+    const JOB *job = arg;
 
-    job->result->plaintext_len = job->room;
-    return kmsenv_aws_result(reply, job->result, err);
+    return kmsenv_aws_result(reply, job->sent, job->result, err);
 }
 
-static int perform(AWS *a, KMSENV_CALL *call, const KMSENV_AWS_ACTION *action, KMSENV_AWS_RESULT *result)
+static int perform(AWS *a, KMSENV_CALL *call, const KMSENV_AWS_ACTION *action, KMSENV_RESULT *result)
 {
-    JOB job = { a, action, result, result->plaintext_len };
+    JOB job = { .a = a, .action = action, .result = result };
     const KMSENV_REST_CALL rest = { build, parse, &job };
-    int ok = kmsenv_rest_perform(&a->rest, &rest, call->deadline_ms, &call->attempts, call->err);
 
-    memcpy(call->request_id, result->request_id, sizeof(call->request_id));
-    if (!ok)
-        kmsenv_error_prefix(call->err, "%s: ", action->name);
-    return ok;
+    return kmsenv_rest_operation(&a->rest, &rest, action->name, result, call);
 }
 
 static int aws_generate(void *kms, KMSENV_CALL *call, size_t len, unsigned char *dek, KMSENV_BLOB *out)
@@ -193,16 +183,9 @@ static int aws_generate(void *kms, KMSENV_CALL *call, size_t len, unsigned char 
     AWS *a = kms;
     const KMSENV_AWS_ACTION action = { .name = "GenerateDataKey", .key_id = a->key_id, .number_of_bytes = len,
                                        .context = call->context };
-    KMSENV_AWS_RESULT result = { .expected_key_id = a->key_id, .plaintext = dek, .plaintext_len = len, .blob = out,
-                                 .keep_arn = kmsenv_aws_is_alias(a->key_id) };
+    KMSENV_RESULT result = { .key_id = a->key_id, .plaintext = dek, .room = len, .blob = out };
 
-    if (!perform(a, call, &action, &result))
-        return 0;
-    if (result.plaintext_len == len)
-        return 1;
-    OPENSSL_cleanse(dek, len);
-    return kmsenv_error_set(call->err, KMSENV_R_KMS_REPLY_MALFORMED, "GenerateDataKey: the reply has a data key of %zu bytes "
-                            "instead of %zu", result.plaintext_len, len);
+    return perform(a, call, &action, &result) && kmsenv_result_length(&result, action.name, len, call->err);
 }
 
 static int aws_encrypt(void *kms, KMSENV_CALL *call, const unsigned char *in, size_t inlen, KMSENV_BLOB *out)
@@ -210,7 +193,7 @@ static int aws_encrypt(void *kms, KMSENV_CALL *call, const unsigned char *in, si
     AWS *a = kms;
     const KMSENV_AWS_ACTION action = { .name = "Encrypt", .key_id = a->key_id, .plaintext = in, .plaintext_len = inlen,
                                        .context = call->context };
-    KMSENV_AWS_RESULT result = { .expected_key_id = a->key_id, .blob = out, .keep_arn = kmsenv_aws_is_alias(a->key_id) };
+    KMSENV_RESULT result = { .key_id = a->key_id, .blob = out };
 
     return perform(a, call, &action, &result);
 }
@@ -238,7 +221,7 @@ static int aws_decrypt(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, unsi
     char key[KMSENV_NAME_MAX + 1];
     const KMSENV_AWS_ACTION action = { .name = "Decrypt", .key_id = key, .ciphertext = in->ciphertext,
                                        .ciphertext_len = in->ciphertext_len, .context = call->context };
-    KMSENV_AWS_RESULT result = { .expected_key_id = key, .plaintext = out, .plaintext_len = *outlen };
+    KMSENV_RESULT result = { .key_id = key, .plaintext = out, .room = *outlen };
 
     if (!wrap_key(kms, in, key, call->err) || !perform(kms, call, &action, &result))
         return 0;
@@ -253,7 +236,7 @@ static int aws_reencrypt(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, KM
     const KMSENV_AWS_ACTION action = { .name = "ReEncrypt", .source_key_id = key, .destination_key_id = a->key_id,
                                        .ciphertext = in->ciphertext, .ciphertext_len = in->ciphertext_len,
                                        .source_context = call->context, .destination_context = call->context };
-    KMSENV_AWS_RESULT result = { .expected_key_id = a->key_id, .blob = out, .keep_arn = kmsenv_aws_is_alias(a->key_id) };
+    KMSENV_RESULT result = { .key_id = a->key_id, .blob = out };
 
     return wrap_key(a, in, key, call->err) && perform(a, call, &action, &result);
 }
@@ -262,7 +245,7 @@ static int aws_describe(void *kms, KMSENV_CALL *call, char *state, size_t room)
 {
     AWS *a = kms;
     const KMSENV_AWS_ACTION action = { .name = "DescribeKey", .key_id = a->key_id };
-    KMSENV_AWS_RESULT result = { .state = state, .state_room = room };
+    KMSENV_RESULT result = { .state = state, .state_room = room };
 
     return perform(a, call, &action, &result);
 }

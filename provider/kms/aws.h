@@ -41,19 +41,11 @@ int kmsenv_aws_body(const KMSENV_AWS_ACTION *action, KMSENV_BUFFER *body, KMSENV
 int kmsenv_aws_frame(const KMSENV_ENDPOINT *endpoint, const char *action, int64_t timestamp, const char *token,
                      KMSENV_REQUEST *request, KMSENV_ERROR *err);
 
-/* What the replies of the actions hold. */
-typedef struct kmsenv_aws_result_st {
-    int64_t sent;                               /* in: time in the request, to tell a wrong clock from a wrong secret; 0 = not known */
-    const char *expected_key_id;                /* in: KeyId must mean this key; NULL or an alias = any */
-    unsigned char *plaintext;                   /* in: room for it, secret memory; NULL = none expected */
-    size_t plaintext_len;                       /* in: room, out: length */
-    KMSENV_BLOB *blob;                          /* in: where to put the ciphertext; NULL = none expected */
-    int keep_arn;                               /* in: put the key's ARN into the blob's extra */
-    char *state;                                /* in: where to put the state of the key; NULL = not expected */
-    size_t state_room;
-    char request_id[80];                        /* out */
-} KMSENV_AWS_RESULT;
-KMSENV_VERDICT kmsenv_aws_result(KMSENV_REPLY *http, KMSENV_AWS_RESULT *result, KMSENV_ERROR *err);
+/*
+ * The reply of an action. sent: the time in the request, to tell a wrong clock from a wrong secret; 0 = not known. If
+ * result->key_id is an alias, the ARN of the key that it meant goes into the blob's extra.
+ */
+KMSENV_VERDICT kmsenv_aws_result(KMSENV_REPLY *http, int64_t sent, KMSENV_RESULT *result, KMSENV_ERROR *err);
 
 /* --- aws_credentials.c ---------------------------------------------------- */
 
@@ -69,16 +61,7 @@ extern const KMSENV_CREDENTIAL_SOURCE kmsenv_aws_sources[];
 KMSENV_AWS_CHAIN *kmsenv_aws_chain_new(const KMSENV_SECTION *section, const char *region, KMSENV_HTTP *http, KMSENV_ERROR *err);
 void kmsenv_aws_chain_free(KMSENV_AWS_CHAIN *chain);
 
-/* What a set of credentials is made of, while it is read. */
-typedef struct kmsenv_aws_texts_st { KMSENV_BUFFER id, secret, token; } KMSENV_AWS_TEXTS;
-void kmsenv_aws_texts_init(KMSENV_AWS_TEXTS *t);
-void kmsenv_aws_texts_reset(KMSENV_AWS_TEXTS *t);
-int kmsenv_aws_texts_to_credential(const KMSENV_AWS_TEXTS *t, int64_t expires, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err);
-
 /* --- aws_identity.c, aws_sts.c: sources that ask a service ----------------- */
-
-/* "2023-11-14T23:13:20Z", perhaps with a fraction, as Unix seconds. text may be NULL. */
-int kmsenv_aws_time(const char *text, int64_t *out);
 
 int kmsenv_aws_from_web_identity(void *chain, int64_t now, uint64_t deadline_ms, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err);
 int kmsenv_aws_from_container(void *chain, int64_t now, uint64_t deadline_ms, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err);
@@ -95,7 +78,6 @@ int kmsenv_aws_instance_request(const KMSENV_ENDPOINT *endpoint, const char *tok
                                 KMSENV_ERROR *err);
 /* Their replies. */
 KMSENV_VERDICT kmsenv_aws_sts_credential(KMSENV_REPLY *reply, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err);
-int kmsenv_aws_role_name(const KMSENV_REPLY *reply, char *out, size_t room, KMSENV_ERROR *err);
 int kmsenv_aws_role_credential(KMSENV_REPLY *reply, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err);
 
 #endif

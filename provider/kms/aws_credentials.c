@@ -4,10 +4,6 @@
 #include <openssl/crypto.h>
 #include "kms/aws.h"
 
-#define ID_MAX        256
-#define SECRET_MAX    1024
-#define TOKEN_MAX     8192
-#define FILE_MAX_SIZE 262144
 #define METADATA_HOST "169.254.169.254"
 
 KMSENV_AWS_CHAIN *kmsenv_aws_chain_new(const KMSENV_SECTION *section, const char *region, KMSENV_HTTP *http, KMSENV_ERROR *err)
@@ -35,115 +31,32 @@ void kmsenv_aws_chain_free(KMSENV_AWS_CHAIN *chain)
     OPENSSL_free(chain);
 }
 
-/* --- three texts ---------------------------------------------------------- */
-
-void kmsenv_aws_texts_init(KMSENV_AWS_TEXTS *t)
-{
-    kmsenv_buffer_init(&t->id, ID_MAX, 1);
-    kmsenv_buffer_init(&t->secret, SECRET_MAX, 1);
-    kmsenv_buffer_init(&t->token, TOKEN_MAX, 1);
-}
-
-void kmsenv_aws_texts_reset(KMSENV_AWS_TEXTS *t)
-{
-    kmsenv_buffer_reset(&t->id);
-    kmsenv_buffer_reset(&t->secret);
-    kmsenv_buffer_reset(&t->token);
-}
-
-int kmsenv_aws_texts_to_credential(const KMSENV_AWS_TEXTS *t, int64_t expires, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
-{
-    return kmsenv_credential_set(out, kmsenv_buffer_text(&t->id), kmsenv_buffer_text(&t->secret),
-                                 t->token.length == 0 ? NULL : kmsenv_buffer_text(&t->token), expires, err);
-}
-
-/* What a source says of id and secret together: both, none, or half, which is an error. */
-static int both(int id, int secret, const char *what, KMSENV_ERROR *err)
-{
-    if (id == KMSENV_SOURCE_FAILED || secret == KMSENV_SOURCE_FAILED)
-        return KMSENV_SOURCE_FAILED;
-    if (id != secret)
-        return kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "only one of %s is set", what);
-    return id;
-}
-
-/* --- settings ------------------------------------------------------------- */
+/* --- what is written down ------------------------------------------------- */
 
 static int from_settings(void *arg, int64_t now, uint64_t deadline_ms, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
 {
-    const KMSENV_SECTION *section = ((KMSENV_AWS_CHAIN *)arg)->section;
-    int found, secret;
-    KMSENV_AWS_TEXTS t;
+    static const KMSENV_CREDENTIAL_NAMES names = { "access-key-id", "secret-access-key", "session-token" };
 
     (void)now;
     (void)deadline_ms;
-    kmsenv_aws_texts_init(&t);
-    found = kmsenv_credentials_setting(section, "access-key-id", &t.id, err);
-    secret = found == KMSENV_SOURCE_FAILED ? found : kmsenv_credentials_setting(section, "secret-access-key", &t.secret, err);
-    found = both(found, secret, "access-key-id and secret-access-key", err);
-    if (found == KMSENV_SOURCE_ABSENT)
-        kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "access-key-id not set");
-    if (found == KMSENV_SOURCE_FOUND
-        && kmsenv_credentials_setting(section, "session-token", &t.token, err) == KMSENV_SOURCE_FAILED)
-        found = KMSENV_SOURCE_FAILED;
-    if (found == KMSENV_SOURCE_FOUND)
-        found = kmsenv_aws_texts_to_credential(&t, 0, out, err);
-    kmsenv_aws_texts_reset(&t);
-    return found;
+    return kmsenv_credentials_from_settings(((KMSENV_AWS_CHAIN *)arg)->section, &names, out, err);
 }
-
-/* --- environment ---------------------------------------------------------- */
 
 static int from_environment(void *arg, int64_t now, uint64_t deadline_ms, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
 {
-    const char *id = kmsenv_credentials_env("AWS_ACCESS_KEY_ID");
-    const char *secret = kmsenv_credentials_env("AWS_SECRET_ACCESS_KEY");
+    static const KMSENV_CREDENTIAL_NAMES names = { "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN" };
 
     (void)arg;
     (void)now;
     (void)deadline_ms;
-    if (id == NULL && secret == NULL) {
-        kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "AWS_ACCESS_KEY_ID not set");
-        return KMSENV_SOURCE_ABSENT;
-    }
-    if (id == NULL || secret == NULL)
-        return kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set");
-    return kmsenv_credential_set(out, id, secret, kmsenv_credentials_env("AWS_SESSION_TOKEN"), 0, err);
-}
-
-/* --- files ---------------------------------------------------------------- */
-
-static int read_ini(const KMSENV_BUFFER *text, const char *section, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
-{
-    int found, secret;
-    KMSENV_AWS_TEXTS t;
-
-    kmsenv_aws_texts_init(&t);
-    found = kmsenv_credentials_ini(text, section, "aws_access_key_id", &t.id, err);
-    secret = found == KMSENV_SOURCE_FAILED ? found : kmsenv_credentials_ini(text, section, "aws_secret_access_key", &t.secret, err);
-    found = both(found, secret, "aws_access_key_id and aws_secret_access_key", err);
-    if (found == KMSENV_SOURCE_FOUND
-        && kmsenv_credentials_ini(text, section, "aws_session_token", &t.token, err) == KMSENV_SOURCE_FAILED)
-        found = KMSENV_SOURCE_FAILED;
-    if (found == KMSENV_SOURCE_FOUND)
-        found = kmsenv_aws_texts_to_credential(&t, 0, out, err);
-    kmsenv_aws_texts_reset(&t);
-    return found;
+    return kmsenv_credentials_from_env(&names, out, err);
 }
 
 static int from_path(const char *path, const char *section, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
 {
-    KMSENV_BUFFER text;
-    int found;
+    static const KMSENV_CREDENTIAL_NAMES names = { "aws_access_key_id", "aws_secret_access_key", "aws_session_token" };
 
-    kmsenv_buffer_init(&text, FILE_MAX_SIZE, 1);
-    found = kmsenv_credentials_file(path, &text, err);
-    if (found == KMSENV_SOURCE_FOUND) {
-        found = read_ini(&text, section, out, err);
-        kmsenv_error_prefix(found == KMSENV_SOURCE_FOUND ? NULL : err, "%.200s: ", path);
-    }
-    kmsenv_buffer_reset(&text);
-    return found;
+    return kmsenv_credentials_from_ini(path, section, &names, out, err);
 }
 
 /* One of the two files that AWS's clients read: where a variable says, or below the home directory. */

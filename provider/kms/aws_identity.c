@@ -15,23 +15,9 @@ static int malformed(KMSENV_ERROR *err, const char *what)
     return kmsenv_error_set(err, KMSENV_R_KMS_REPLY_MALFORMED, "the reply %s", what);
 }
 
-/* "2023-11-14T23:13:20Z", also with a fraction. */
-int kmsenv_aws_time(const char *text, int64_t *out)
-{
-    struct tm tm = { 0 };
-    const char *end = text == NULL ? NULL : strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
-
-    if (end != NULL && *end == '.')
-        end += 1 + strspn(end + 1, "0123456789");
-    if (end == NULL || strcmp(end, "Z") != 0)
-        return 0;
-    *out = (int64_t)timegm(&tm);
-    return *out > 0;
-}
-
 /* --- JSON of container and instance --------------------------------------- */
 
-static int read_role(const KMSENV_JSON *json, KMSENV_AWS_TEXTS *t, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
+static int read_role(const KMSENV_JSON *json, KMSENV_CREDENTIAL_TEXTS *t, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
 {
     const char *code = kmsenv_json_text(kmsenv_json_get(json, "Code")), *id = kmsenv_json_text(kmsenv_json_get(json, "AccessKeyId"));
     int64_t expires;
@@ -39,25 +25,25 @@ static int read_role(const KMSENV_JSON *json, KMSENV_AWS_TEXTS *t, KMSENV_CREDEN
     if (code != NULL && strcmp(code, "Success") != 0)
         return kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "the metadata service has no credentials for the role");
     if (id == NULL || *id == '\0' || t->secret.length == 0 || t->token.length == 0
-        || !kmsenv_aws_time(kmsenv_json_text(kmsenv_json_get(json, "Expiration")), &expires))
+        || !kmsenv_text_time(kmsenv_json_text(kmsenv_json_get(json, "Expiration")), &expires))
         return malformed(err, "misses one of AccessKeyId, SecretAccessKey, Token, Expiration");
     if (!kmsenv_buffer_add_text(&t->id, id))
         return malformed(err, "has an AccessKeyId that is too long");
-    return kmsenv_aws_texts_to_credential(t, expires, out, err);
+    return kmsenv_credential_texts_set(t, expires, out, err);
 }
 
 int kmsenv_aws_role_credential(KMSENV_REPLY *reply, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
 {
-    KMSENV_AWS_TEXTS t;
+    KMSENV_CREDENTIAL_TEXTS t;
     KMSENV_JSON_SECRET secrets[] = { { "SecretAccessKey", &t.secret, 0 }, { "Token", &t.token, 0 } };
     KMSENV_JSON *json;
     int ok;
 
-    kmsenv_aws_texts_init(&t);
+    kmsenv_credential_texts_init(&t);
     json = kmsenv_json_parse(&reply->body, secrets, 2, err);
     ok = json != NULL && read_role(json, &t, out, err);
     kmsenv_json_free(json);
-    kmsenv_aws_texts_reset(&t);
+    kmsenv_credential_texts_reset(&t);
     return ok;
 }
 
@@ -75,18 +61,6 @@ int kmsenv_aws_instance_request(const KMSENV_ENDPOINT *endpoint, const char *tok
         return kmsenv_request_add_header(request, "x-aws-ec2-metadata-token", token, err);
     request->method = "PUT";
     return kmsenv_request_add_header(request, "x-aws-ec2-metadata-token-ttl-seconds", "21600", err);
-}
-
-int kmsenv_aws_role_name(const KMSENV_REPLY *reply, char *out, size_t room, KMSENV_ERROR *err)
-{
-    const char *text = kmsenv_buffer_text(&reply->body);
-    size_t n = strcspn(text, "\r\n");
-
-    if (n == 0 || n >= room || strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.,=@+") != n)
-        return kmsenv_error_set(err, KMSENV_R_KMS_REPLY_MALFORMED, "the metadata service does not give the name of a role");
-    memcpy(out, text, n);
-    out[n] = '\0';
-    return 1;
 }
 
 static int ask_instance(const KMSENV_AWS_CHAIN *chain, const char *token, const char *role, uint64_t deadline_ms,
@@ -123,7 +97,7 @@ int kmsenv_aws_from_instance(void *arg, int64_t now, uint64_t deadline_ms, KMSEN
     if (found == KMSENV_SOURCE_FOUND)
         found = ask_instance(chain, kmsenv_buffer_text(&token.body), "", deadline_ms, &name, err);
     if (found == KMSENV_SOURCE_FOUND)
-        found = kmsenv_aws_role_name(&name, role, sizeof(role), err);
+        found = kmsenv_metadata_role(&name, role, sizeof(role), err);
     if (found == KMSENV_SOURCE_FOUND)
         found = ask_instance(chain, kmsenv_buffer_text(&token.body), role, deadline_ms, &reply, err);
     if (found == KMSENV_SOURCE_FOUND)

@@ -81,7 +81,7 @@ static int read_time(SPAN in, int64_t *out)
     int ok;
 
     kmsenv_buffer_init(&text, 64, 0);
-    ok = text_element(in, "Expiration", &text) && kmsenv_aws_time(kmsenv_buffer_text(&text), out);
+    ok = text_element(in, "Expiration", &text) && kmsenv_text_time(kmsenv_buffer_text(&text), out);
     kmsenv_buffer_reset(&text);
     return ok;
 }
@@ -127,20 +127,20 @@ KMSENV_VERDICT kmsenv_aws_sts_credential(KMSENV_REPLY *http, KMSENV_CREDENTIAL *
 {
     SPAN body = { kmsenv_buffer_text(&http->body), http->body.length }, set;
     KMSENV_VERDICT verdict = KMSENV_VERDICT_FINAL;
-    KMSENV_AWS_TEXTS t;
+    KMSENV_CREDENTIAL_TEXTS t;
     int64_t expires;
 
     if (http->status != 200)
         return judge(http, body, err);
-    kmsenv_aws_texts_init(&t);
+    kmsenv_credential_texts_init(&t);
     if (!element(body, "Credentials", &set) || !text_element(set, "AccessKeyId", &t.id)
         || !text_element(set, "SecretAccessKey", &t.secret) || !text_element(set, "SessionToken", &t.token)
         || !read_time(set, &expires))
         kmsenv_error_set(err, KMSENV_R_KMS_REPLY_MALFORMED, "AssumeRoleWithWebIdentity: the reply has no Credentials with AccessKeyId, "
                          "SecretAccessKey, SessionToken and Expiration; check sts-endpoint");
-    else if (kmsenv_aws_texts_to_credential(&t, expires, out, err))
+    else if (kmsenv_credential_texts_set(&t, expires, out, err))
         verdict = KMSENV_VERDICT_OK;
-    kmsenv_aws_texts_reset(&t);
+    kmsenv_credential_texts_reset(&t);
     return verdict;
 }
 

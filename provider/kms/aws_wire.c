@@ -13,45 +13,26 @@
 
 /* --- requests ------------------------------------------------------------- */
 
-static void add_text(KMSENV_BUFFER *body, const char *name, const char *text)
-{
-    if (text != NULL)
-        kmsenv_json_add_text(body, name, text);
-}
-
-static void add_context(KMSENV_BUFFER *body, const char *name, const KMSENV_CONTEXT *context)
-{
-    size_t i;
-
-    if (context == NULL || context->count == 0)
-        return;
-    kmsenv_json_open(body, name);
-    for (i = 0; i < context->count; i++)
-        kmsenv_json_add_text(body, context->name[i], context->value[i]);
-    kmsenv_json_close(body);
-}
-
 int kmsenv_aws_body(const KMSENV_AWS_ACTION *a, KMSENV_BUFFER *body, KMSENV_ERROR *err)
 {
     if (a->ciphertext != NULL && (a->ciphertext_len == 0 || a->ciphertext_len > KMSENV_AWS_CIPHERTEXT_MAX))
         return kmsenv_error_set(err, KMSENV_R_KMS_WRAP_REJECTED, "the wrapped data key is not one of AWS KMS: those have 1 to %d "
                                 "bytes", KMSENV_AWS_CIPHERTEXT_MAX);
     kmsenv_json_open(body, NULL);
-    add_text(body, "KeyId", a->key_id);
+    kmsenv_json_add_text_if(body, "KeyId", a->key_id);
     if (a->number_of_bytes > 0)
         kmsenv_json_add_number(body, "NumberOfBytes", (int64_t)a->number_of_bytes);
     if (a->plaintext != NULL)
         kmsenv_json_add_base64(body, "Plaintext", a->plaintext, a->plaintext_len);
     if (a->ciphertext != NULL)
         kmsenv_json_add_base64(body, "CiphertextBlob", a->ciphertext, a->ciphertext_len);
-    add_text(body, "SourceKeyId", a->source_key_id);
-    add_text(body, "DestinationKeyId", a->destination_key_id);
-    add_context(body, "EncryptionContext", a->context);
-    add_context(body, "SourceEncryptionContext", a->source_context);
-    add_context(body, "DestinationEncryptionContext", a->destination_context);
+    kmsenv_json_add_text_if(body, "SourceKeyId", a->source_key_id);
+    kmsenv_json_add_text_if(body, "DestinationKeyId", a->destination_key_id);
+    kmsenv_json_add_context(body, "EncryptionContext", a->context);
+    kmsenv_json_add_context(body, "SourceEncryptionContext", a->source_context);
+    kmsenv_json_add_context(body, "DestinationEncryptionContext", a->destination_context);
     kmsenv_json_close(body);
-    return !body->failed || kmsenv_error_set(err, KMSENV_R_KMS_INPUT_TOO_LARGE, "the parameters are too large for one request to "
-                                             "the KMS");
+    return kmsenv_json_finish(body, err);
 }
 
 int kmsenv_aws_frame(const KMSENV_ENDPOINT *endpoint, const char *action, int64_t timestamp, const char *token,
@@ -72,61 +53,51 @@ int kmsenv_aws_frame(const KMSENV_ENDPOINT *endpoint, const char *action, int64_
 
 /* --- errors --------------------------------------------------------------- */
 
-#define CREDENTIALS KMSENV_R_KMS_CREDENTIALS, KMSENV_VERDICT_FINAL
-#define RENEW       KMSENV_R_KMS_CREDENTIALS, KMSENV_VERDICT_CREDENTIALS
-#define REJECTED    KMSENV_R_KMS_REQUEST_REJECTED, KMSENV_VERDICT_FINAL
-#define WRAP        KMSENV_R_KMS_WRAP_REJECTED, KMSENV_VERDICT_FINAL
-#define DENIED      KMSENV_R_KMS_ACCESS_DENIED, KMSENV_VERDICT_FINAL
-#define DISABLED    KMSENV_R_KMS_KEY_DISABLED, KMSENV_VERDICT_FINAL
-#define NOT_FOUND   KMSENV_R_KMS_KEY_NOT_FOUND, KMSENV_VERDICT_FINAL
-#define LATER       KMSENV_R_KMS_UNREACHABLE, KMSENV_VERDICT_RETRY
-#define THROTTLED   KMSENV_R_KMS_THROTTLED, KMSENV_VERDICT_RETRY
-#define CLOCK       KMSENV_R_KMS_CLOCK, KMSENV_VERDICT_CLOCK
 #define SLOW_DOWN   "too many requests for this account and region; slow down or ask for a higher quota"
 
 static const KMSENV_REST_CODE codes[] = {
-    { "ThrottlingException", THROTTLED, SLOW_DOWN },
-    { "Throttling", THROTTLED, SLOW_DOWN },
-    { "ThrottledException", THROTTLED, SLOW_DOWN },
-    { "RequestThrottledException", THROTTLED, SLOW_DOWN },
-    { "TooManyRequestsException", THROTTLED, SLOW_DOWN },
-    { "RequestLimitExceeded", THROTTLED, SLOW_DOWN },
-    { "LimitExceededException", THROTTLED, SLOW_DOWN },
-    { "SlowDown", THROTTLED, SLOW_DOWN },
-    { "KMSInternalException", LATER, "a fault inside the service" },
-    { "InternalFailure", LATER, "a fault inside the service" },
-    { "DependencyTimeoutException", LATER, "the service timed out on something that it needs" },
-    { "KeyUnavailableException", LATER, "the KMS key is not available at the moment" },
-    { "RequestTimeout", LATER, "the service timed out" },
-    { "RequestTimeoutException", LATER, "the service timed out" },
-    { "ServiceUnavailable", LATER, "the service is temporarily unavailable" },
-    { "RequestExpired", CLOCK, "this machine's clock is more than 5 minutes off; set it (NTP)" },
-    { "ExpiredTokenException", RENEW, "the temporary credentials have expired; renew them" },
-    { "ExpiredToken", RENEW, "the temporary credentials have expired; renew them" },
-    { "UnrecognizedClientException", RENEW, "the access key or the session token is unknown to the service" },
-    { "InvalidClientTokenId", RENEW, "the access key or the session token is unknown to the service" },
-    { "InvalidSignatureException", CREDENTIALS,
+    { "ThrottlingException", KMSENV_SAYS_THROTTLED, SLOW_DOWN },
+    { "Throttling", KMSENV_SAYS_THROTTLED, SLOW_DOWN },
+    { "ThrottledException", KMSENV_SAYS_THROTTLED, SLOW_DOWN },
+    { "RequestThrottledException", KMSENV_SAYS_THROTTLED, SLOW_DOWN },
+    { "TooManyRequestsException", KMSENV_SAYS_THROTTLED, SLOW_DOWN },
+    { "RequestLimitExceeded", KMSENV_SAYS_THROTTLED, SLOW_DOWN },
+    { "LimitExceededException", KMSENV_SAYS_THROTTLED, SLOW_DOWN },
+    { "SlowDown", KMSENV_SAYS_THROTTLED, SLOW_DOWN },
+    { "KMSInternalException", KMSENV_SAYS_LATER, "a fault inside the service" },
+    { "InternalFailure", KMSENV_SAYS_LATER, "a fault inside the service" },
+    { "DependencyTimeoutException", KMSENV_SAYS_LATER, "the service timed out on something that it needs" },
+    { "KeyUnavailableException", KMSENV_SAYS_LATER, "the KMS key is not available at the moment" },
+    { "RequestTimeout", KMSENV_SAYS_LATER, "the service timed out" },
+    { "RequestTimeoutException", KMSENV_SAYS_LATER, "the service timed out" },
+    { "ServiceUnavailable", KMSENV_SAYS_LATER, "the service is temporarily unavailable" },
+    { "RequestExpired", KMSENV_SAYS_CLOCK, "this machine's clock is more than 5 minutes off; set it (NTP)" },
+    { "ExpiredTokenException", KMSENV_SAYS_RENEW, "the temporary credentials have expired; renew them" },
+    { "ExpiredToken", KMSENV_SAYS_RENEW, "the temporary credentials have expired; renew them" },
+    { "UnrecognizedClientException", KMSENV_SAYS_RENEW, "the access key or the session token is unknown to the service" },
+    { "InvalidClientTokenId", KMSENV_SAYS_RENEW, "the access key or the session token is unknown to the service" },
+    { "InvalidSignatureException", KMSENV_SAYS_CREDENTIALS,
       "the signature is wrong: secret access key and access key id do not belong together, or the region is not the endpoint's" },
-    { "IncompleteSignature", CREDENTIALS, "the signature is not understood there" },
-    { "IncompleteSignatureException", CREDENTIALS, "the signature is not understood there" },
-    { "MissingAuthenticationToken", CREDENTIALS, "the signature got lost on its way; check endpoint and proxy" },
-    { "MissingAuthenticationTokenException", CREDENTIALS, "the signature got lost on its way; check endpoint and proxy" },
-    { "OptInRequired", DENIED, "the account has no subscription for the service" },
-    { "NotAuthorized", DENIED, "policies do not allow this action on this key" },
-    { "AccessDeniedException", DENIED, "policies of IAM or of the key do not allow this action on this key" },
-    { "DisabledException", DISABLED, "the KMS key is disabled; enable it" },
-    { "KMSInvalidStateException", DISABLED, "the KMS key is in a state that does not allow this, such as pending deletion" },
-    { "NotFoundException", NOT_FOUND, "there is no such KMS key in this account and region; check key-id and region" },
-    { "InvalidArnException", NOT_FOUND, "key-id is not the ARN of a key; check key-id" },
-    { "InvalidCiphertextException", WRAP,
+    { "IncompleteSignature", KMSENV_SAYS_CREDENTIALS, "the signature is not understood there" },
+    { "IncompleteSignatureException", KMSENV_SAYS_CREDENTIALS, "the signature is not understood there" },
+    { "MissingAuthenticationToken", KMSENV_SAYS_CREDENTIALS, "the signature got lost on its way; check endpoint and proxy" },
+    { "MissingAuthenticationTokenException", KMSENV_SAYS_CREDENTIALS, "the signature got lost on its way; check endpoint and proxy" },
+    { "OptInRequired", KMSENV_SAYS_DENIED, "the account has no subscription for the service" },
+    { "NotAuthorized", KMSENV_SAYS_DENIED, "policies do not allow this action on this key" },
+    { "AccessDeniedException", KMSENV_SAYS_DENIED, "policies of IAM or of the key do not allow this action on this key" },
+    { "DisabledException", KMSENV_SAYS_DISABLED, "the KMS key is disabled; enable it" },
+    { "KMSInvalidStateException", KMSENV_SAYS_DISABLED, "the KMS key is in a state that does not allow this, such as pending deletion" },
+    { "NotFoundException", KMSENV_SAYS_NOT_FOUND, "there is no such KMS key in this account and region; check key-id and region" },
+    { "InvalidArnException", KMSENV_SAYS_NOT_FOUND, "key-id is not the ARN of a key; check key-id" },
+    { "InvalidCiphertextException", KMSENV_SAYS_WRAP,
       "the wrapped data key is damaged, from elsewhere, or its encryption context is not the one given" },
-    { "IncorrectKeyException", WRAP, "the wrapped data key was made under another KMS key than the one it names" },
-    { "InvalidKeyUsageException", REJECTED, "the KMS key is not a symmetric one for encryption" },
-    { "InvalidGrantTokenException", REJECTED, "a grant token is not valid" },
-    { "DryRunOperationException", REJECTED, "the request was a dry run" },
-    { "ValidationException", REJECTED, "the service does not accept a parameter; check key-id" },
-    { "UnknownOperationException", REJECTED, "what answers there is not AWS KMS; check endpoint" },
-    { "InvalidAction", REJECTED, "what answers there is not AWS KMS; check endpoint" },
+    { "IncorrectKeyException", KMSENV_SAYS_WRAP, "the wrapped data key was made under another KMS key than the one it names" },
+    { "InvalidKeyUsageException", KMSENV_SAYS_REJECTED, "the KMS key is not a symmetric one for encryption" },
+    { "InvalidGrantTokenException", KMSENV_SAYS_REJECTED, "a grant token is not valid" },
+    { "DryRunOperationException", KMSENV_SAYS_REJECTED, "the request was a dry run" },
+    { "ValidationException", KMSENV_SAYS_REJECTED, "the service does not accept a parameter; check key-id" },
+    { "UnknownOperationException", KMSENV_SAYS_REJECTED, "what answers there is not AWS KMS; check endpoint" },
+    { "InvalidAction", KMSENV_SAYS_REJECTED, "what answers there is not AWS KMS; check endpoint" },
     { NULL, 0, KMSENV_VERDICT_FINAL, NULL }
 };
 
@@ -134,13 +105,8 @@ static const KMSENV_REST_CODE codes[] = {
 static void copy_code(char *out, size_t room, const char *text)
 {
     const char *sharp = text == NULL ? NULL : strchr(text, '#');
-    size_t i;
 
-    text = sharp == NULL ? text : sharp + 1;
-    for (i = 0; text != NULL && i + 1 < room && text[i] != '\0'
-                && (isalnum((unsigned char)text[i]) || strchr("._-", text[i]) != NULL); i++)
-        out[i] = text[i];
-    out[i] = '\0';
+    kmsenv_text_word(out, room, sharp == NULL ? text : sharp + 1);
 }
 
 /* The service calls a stale signature an invalid one: only the reply's Date tells them apart. */
@@ -152,29 +118,7 @@ static int is_clock(const KMSENV_REPLY *http, const char *code, int64_t sent)
            && llabs((long long)(date - sent)) > SKEW_SEEN;
 }
 
-static KMSENV_VERDICT judge_code(const KMSENV_REPLY *http, const char *code, const KMSENV_AWS_RESULT *result, KMSENV_ERROR *err)
-{
-    const char *known = is_clock(http, code, result->sent) ? "RequestExpired" : code;
-    const KMSENV_REST_CODE *c = kmsenv_rest_find_code(codes, known);
-    KMSENV_VERDICT verdict = c == NULL ? KMSENV_VERDICT_FINAL : c->verdict;
-    int reason = c == NULL ? KMSENV_R_KMS_REQUEST_REJECTED : c->reason;
-
-    if (c == NULL && http->status >= 500) {
-        reason = KMSENV_R_KMS_UNREACHABLE;
-        verdict = KMSENV_VERDICT_RETRY;
-    }
-    kmsenv_error_set(err, reason, "%s: %s (request id %s)", code,
-                     c == NULL ? "the service refuses, for a reason unknown here" : c->text,
-                     result->request_id[0] == '\0' ? "none" : result->request_id);
-    return verdict;
-}
-
 /* --- replies -------------------------------------------------------------- */
-
-static int malformed(KMSENV_ERROR *err, const char *what)
-{
-    return kmsenv_error_set(err, KMSENV_R_KMS_REPLY_MALFORMED, "the reply has %s", what);
-}
 
 /* expected may be the bare id of the key whose ARN the service gives. */
 static int is_same_key(const char *expected, const char *arn)
@@ -187,47 +131,28 @@ static int check_key_id(const KMSENV_JSON *json, const char *expected, KMSENV_ER
     const char *key_id = kmsenv_json_text(kmsenv_json_get(json, "KeyId"));
 
     if (key_id == NULL || *key_id == '\0' || strlen(key_id) > KMSENV_NAME_MAX)
-        return malformed(err, "no KeyId");
+        return kmsenv_result_malformed(err, "no KeyId");
     if (expected == NULL || kmsenv_aws_is_alias(expected) || is_same_key(expected, key_id))
         return 1;
-    return kmsenv_error_set(err, KMSENV_R_KMS_REPLY_MALFORMED, "the reply is about another key than the %.200s asked for", expected);
+    return kmsenv_result_wrong_key(err, expected);
 }
 
-static int read_plaintext(const KMSENV_JSON_SECRET *text, KMSENV_AWS_RESULT *result, KMSENV_ERROR *err)
+/* Under an alias the key that it meant is put into the blob's extra. */
+static int read_blob(const KMSENV_JSON *json, const KMSENV_RESULT *result, KMSENV_ERROR *err)
 {
-    if (!text->found)
-        return malformed(err, "no Plaintext");
-    if (kmsenv_base64_decode(kmsenv_buffer_text(text->value), text->value->length, result->plaintext, &result->plaintext_len))
-        return 1;
-    return malformed(err, "a Plaintext that is not base64, or longer than expected");
-}
-
-static int read_blob(const KMSENV_JSON *json, const KMSENV_AWS_RESULT *result, KMSENV_ERROR *err)
-{
-    const char *text = kmsenv_json_text(kmsenv_json_get(json, "CiphertextBlob"));
     const char *arn = kmsenv_json_text(kmsenv_json_get(json, "KeyId"));
-    KMSENV_BLOB *blob = result->blob;
-    size_t n = KMSENV_AWS_CIPHERTEXT_MAX;
 
-    if (text == NULL)
-        return malformed(err, "no CiphertextBlob");
-    if ((blob->ciphertext = OPENSSL_malloc(n)) == NULL)
-        return kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for a wrapped data key");
-    if (!kmsenv_base64_decode(text, strlen(text), blob->ciphertext, &n) || n == 0) {
-        kmsenv_blob_reset(blob);
-        return malformed(err, "a CiphertextBlob that is not base64 of 1 to 6144 bytes");
-    }
-    blob->ciphertext_len = n;
-    if (!result->keep_arn)
+    if (!kmsenv_blob_base64(result->blob, "CiphertextBlob", kmsenv_json_text(kmsenv_json_get(json, "CiphertextBlob")),
+                            KMSENV_AWS_CIPHERTEXT_MAX, err))
+        return 0;
+    if (result->key_id == NULL || !kmsenv_aws_is_alias(result->key_id))
         return 1;
     if (!kmsenv_aws_is_key_arn(arn))
-        return malformed(err, "a KeyId that is not the ARN of a key");
-    blob->extra_len = strlen(arn);
-    blob->extra = OPENSSL_memdup(arn, blob->extra_len);
-    return blob->extra != NULL || kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for a wrapped data key");
+        return kmsenv_result_malformed(err, "a KeyId that is not the ARN of a key");
+    return kmsenv_blob_extra(result->blob, arn, strlen(arn), err);
 }
 
-static int read_state(const KMSENV_JSON *json, KMSENV_AWS_RESULT *result, KMSENV_ERROR *err)
+static int read_state(const KMSENV_JSON *json, KMSENV_RESULT *result, KMSENV_ERROR *err)
 {
     const KMSENV_JSON *metadata = kmsenv_json_get(json, "KeyMetadata");
     const char *usage = kmsenv_json_text(kmsenv_json_get(metadata, "KeyUsage"));
@@ -235,7 +160,7 @@ static int read_state(const KMSENV_JSON *json, KMSENV_AWS_RESULT *result, KMSENV
 
     copy_code(result->state, result->state_room, kmsenv_json_text(kmsenv_json_get(metadata, "KeyState")));
     if (result->state[0] == '\0')
-        return malformed(err, "no KeyMetadata.KeyState");
+        return kmsenv_result_malformed(err, "no KeyMetadata.KeyState");
     if (strcmp(result->state, "Enabled") != 0)
         return kmsenv_error_set(err, KMSENV_R_KMS_KEY_DISABLED, "the KMS key is in the state %s; it must be Enabled", result->state);
     if ((usage != NULL && strcmp(usage, "ENCRYPT_DECRYPT") != 0) || (spec != NULL && strcmp(spec, "SYMMETRIC_DEFAULT") != 0))
@@ -244,15 +169,15 @@ static int read_state(const KMSENV_JSON *json, KMSENV_AWS_RESULT *result, KMSENV
     return 1;
 }
 
-static int read_result(const KMSENV_JSON *json, const KMSENV_JSON_SECRET *secret, KMSENV_AWS_RESULT *result, KMSENV_ERROR *err)
+static int read_result(const KMSENV_JSON *json, const KMSENV_JSON_SECRET *secret, KMSENV_RESULT *result, KMSENV_ERROR *err)
 {
-    return (result->state != NULL || check_key_id(json, result->expected_key_id, err))
-           && (result->plaintext == NULL || read_plaintext(secret, result, err))
+    return (result->state != NULL || check_key_id(json, result->key_id, err))
+           && (result->plaintext == NULL || kmsenv_result_plaintext(result, secret, err))
            && (result->blob == NULL || read_blob(json, result, err))
            && (result->state == NULL || read_state(json, result, err));
 }
 
-KMSENV_VERDICT kmsenv_aws_result(KMSENV_REPLY *http, KMSENV_AWS_RESULT *result, KMSENV_ERROR *err)
+KMSENV_VERDICT kmsenv_aws_result(KMSENV_REPLY *http, int64_t sent, KMSENV_RESULT *result, KMSENV_ERROR *err)
 {
     KMSENV_VERDICT verdict = KMSENV_VERDICT_FINAL;
     KMSENV_BUFFER plaintext;
@@ -268,7 +193,7 @@ KMSENV_VERDICT kmsenv_aws_result(KMSENV_REPLY *http, KMSENV_AWS_RESULT *result, 
     if (code[0] == '\0' && http->status != 200 && kmsenv_reply_header(http, "x-amzn-errortype", type, sizeof(type)))
         copy_code(code, sizeof(code), type);
     if (code[0] != '\0')
-        verdict = judge_code(http, code, result, err);
+        verdict = kmsenv_rest_judge(codes, is_clock(http, code, sent) ? "RequestExpired" : code, http->status, result->request_id, err);
     else if (http->status != 200)
         verdict = kmsenv_rest_status(http, err);
     else if (json != NULL && read_result(json, &secret, result, err))

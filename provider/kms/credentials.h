@@ -53,6 +53,24 @@ void kmsenv_credential_release(KMSENV_CREDENTIALS *c, KMSENV_CREDENTIAL *credent
 /* The KMS refused this set for good: the next get1 reads the sources again, for they may have been corrected by then. */
 void kmsenv_credentials_forget(KMSENV_CREDENTIALS *c, const KMSENV_CREDENTIAL *credential);
 
+/* --- credentials_set.c: sets of id, secret and token, which several vendors have --- */
+
+/* The texts of a set while they are read; secret memory. Lengths are bounded (256, 1024, 8192 bytes). */
+typedef struct kmsenv_credential_texts_st { KMSENV_BUFFER id, secret, token; } KMSENV_CREDENTIAL_TEXTS;
+void kmsenv_credential_texts_init(KMSENV_CREDENTIAL_TEXTS *t);
+void kmsenv_credential_texts_reset(KMSENV_CREDENTIAL_TEXTS *t);
+int kmsenv_credential_texts_set(const KMSENV_CREDENTIAL_TEXTS *t, int64_t expires, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err);
+
+/* What the three are called in some place. token may be NULL. */
+typedef struct kmsenv_credential_names_st { const char *id, *secret, *token; } KMSENV_CREDENTIAL_NAMES;
+/* FOUND, ABSENT (neither id nor secret), or FAILED (only one of the two, or unreadable). */
+int kmsenv_credentials_from_settings(const KMSENV_SECTION *section, const KMSENV_CREDENTIAL_NAMES *names, KMSENV_CREDENTIAL *out,
+                                     KMSENV_ERROR *err);
+int kmsenv_credentials_from_env(const KMSENV_CREDENTIAL_NAMES *names, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err);
+/* A section of the INI file at path; ABSENT also if there is no such file. Errors name the path. */
+int kmsenv_credentials_from_ini(const char *path, const char *section, const KMSENV_CREDENTIAL_NAMES *names,
+                                KMSENV_CREDENTIAL *out, KMSENV_ERROR *err);
+
 /* --- credentials_file.c --------------------------------------------------- */
 
 /* An environment variable, NULL if unset, empty, or not to be trusted (setuid). Borrowed. */
@@ -82,5 +100,7 @@ int kmsenv_metadata_send(KMSENV_HTTP *http, const KMSENV_ENDPOINT *e, const KMSE
 /* Both in one. */
 int kmsenv_metadata_get(KMSENV_HTTP *http, const KMSENV_ENDPOINT *e, const char *path, uint64_t deadline_ms,
                         KMSENV_REPLY *reply, KMSENV_ERROR *err);
+/* The name of a role that is the whole reply, into out. */
+int kmsenv_metadata_role(const KMSENV_REPLY *reply, char *out, size_t room, KMSENV_ERROR *err);
 
 #endif

@@ -52,3 +52,15 @@ int kmsenv_metadata_get(KMSENV_HTTP *http, const KMSENV_ENDPOINT *e, const char 
     kmsenv_request_reset(&request);
     return result;
 }
+
+int kmsenv_metadata_role(const KMSENV_REPLY *reply, char *out, size_t room, KMSENV_ERROR *err)
+{
+    const char *text = kmsenv_buffer_text(&reply->body);
+    size_t n = strcspn(text, "\r\n");
+
+    if (n == 0 || n >= room || strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.,=@+") != n)
+        return kmsenv_error_set(err, KMSENV_R_KMS_REPLY_MALFORMED, "the metadata service does not give the name of a role");
+    memcpy(out, text, n);
+    out[n] = '\0';
+    return 1;
+}

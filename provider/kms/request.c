@@ -106,6 +106,29 @@ void kmsenv_text_printable(char *out, size_t room, const char *text, size_t n)
     out[i] = '\0';
 }
 
+void kmsenv_text_word(char *out, size_t room, const char *text)
+{
+    size_t i;
+
+    for (i = 0; text != NULL && text[i] != '\0' && i + 1 < room
+                && (isalnum((unsigned char)text[i]) || strchr("._-", text[i]) != NULL); i++)
+        out[i] = text[i];
+    out[i] = '\0';
+}
+
+int kmsenv_text_time(const char *text, int64_t *out)
+{
+    struct tm tm = { 0 };
+    const char *end = text == NULL ? NULL : strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+
+    if (end != NULL && *end == '.')
+        end += 1 + strspn(end + 1, "0123456789");
+    if (end == NULL || strcmp(end, "Z") != 0)
+        return 0;
+    *out = (int64_t)timegm(&tm);
+    return *out > 0;
+}
+
 int kmsenv_reply_header(const KMSENV_REPLY *r, const char *name, char *out, size_t room)
 {
     const char *line = kmsenv_buffer_text(&r->headers), *end;

@@ -24,6 +24,19 @@ const KMSENV_REST_CODE *kmsenv_rest_find_code(const KMSENV_REST_CODE *table, con
     return best;
 }
 
+KMSENV_VERDICT kmsenv_rest_judge(const KMSENV_REST_CODE *table, const char *code, int status, const char *request_id,
+                                 KMSENV_ERROR *err)
+{
+    static const KMSENV_REST_CODE refused = { "", KMSENV_SAYS_REJECTED, "the service refuses, for a reason unknown here" };
+    static const KMSENV_REST_CODE trouble = { "", KMSENV_SAYS_LATER, "the service is in trouble, for a reason unknown here" };
+    const KMSENV_REST_CODE *c = kmsenv_rest_find_code(table, code);
+
+    if (c == NULL)
+        c = status >= 500 ? &trouble : &refused;
+    kmsenv_error_set(err, c->reason, "%s: %s (request id %s)", code, c->text, *request_id == '\0' ? "none" : request_id);
+    return c->verdict;
+}
+
 typedef struct status_st {
     int from, to;
     int reason;
@@ -201,4 +214,13 @@ int kmsenv_rest_perform(KMSENV_REST *rest, const KMSENV_REST_CALL *call, uint64_
     if (l.sent > 1)
         kmsenv_error_prefix(err, "%u attempts: ", l.sent);
     return 0;
+}
+
+int kmsenv_rest_operation(KMSENV_REST *rest, const KMSENV_REST_CALL *call, const char *name, KMSENV_RESULT *result,
+                          KMSENV_CALL *kms_call)
+{
+    int ok = kmsenv_rest_perform(rest, call, kms_call->deadline_ms, &kms_call->attempts, kms_call->err);
+
+    memcpy(kms_call->request_id, result->request_id, sizeof(kms_call->request_id));
+    return ok || kmsenv_error_prefix(kms_call->err, "%s: ", name);
 }

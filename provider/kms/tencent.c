@@ -64,8 +64,7 @@ static int copy_setting(const KMSENV_SECTION *section, const char *name, char **
     if (text == NULL)
         return kmsenv_section_missing(section, name, err);
     if (strlen(text) > KMSENV_NAME_MAX || !kmsenv_json_is_utf8(text, strlen(text)))
-        return kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID, "section [%s]: setting '%s' is longer than %d bytes or not UTF-8",
-                                kmsenv_section_name(section), name, KMSENV_NAME_MAX);
+        return kmsenv_section_invalid(section, err, "setting '%s' is longer than %d bytes or not UTF-8", name, KMSENV_NAME_MAX);
     if ((*out = OPENSSL_strdup(text)) != NULL)
         return 1;
     return kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "section [%s]: no memory", kmsenv_section_name(section));
@@ -113,8 +112,7 @@ static const char *tencent_key_id(void *kms, KMSENV_ERROR *err)
 typedef struct job_st {
     TENCENT *t;
     const KMSENV_TENCENT_ACTION *action;
-    KMSENV_TENCENT_RESULT *result;
-    size_t room;                          /* for the plaintext: every attempt has all of it */
+    KMSENV_RESULT *result;
 } JOB;
 
 static int build(void *arg, int64_t now, const KMSENV_CREDENTIAL *credential, KMSENV_REQUEST *request, KMSENV_ERROR *err)
@@ -130,22 +128,17 @@ static int build(void *arg, int64_t now, const KMSENV_CREDENTIAL *credential, KM
 
 static KMSENV_VERDICT parse(void *arg, KMSENV_REPLY *reply, KMSENV_ERROR *err)
 {
-    JOB *job = arg;
+    const JOB *job = arg;
 
-    job->result->plaintext_len = job->room;
     return kmsenv_tencent_result(reply, job->result, err);
 }
 
-static int perform(TENCENT *t, KMSENV_CALL *call, const KMSENV_TENCENT_ACTION *action, KMSENV_TENCENT_RESULT *result)
+static int perform(TENCENT *t, KMSENV_CALL *call, const KMSENV_TENCENT_ACTION *action, KMSENV_RESULT *result)
 {
-    JOB job = { t, action, result, result->plaintext_len };
+    JOB job = { t, action, result };
     const KMSENV_REST_CALL rest = { build, parse, &job };
-    int ok = kmsenv_rest_perform(&t->rest, &rest, call->deadline_ms, &call->attempts, call->err);
 
-    memcpy(call->request_id, result->request_id, sizeof(call->request_id));
-    if (!ok)
-        kmsenv_error_prefix(call->err, "%s: ", action->name);
-    return ok;
+    return kmsenv_rest_operation(&t->rest, &rest, action->name, result, call);
 }
 
 static int tencent_generate(void *kms, KMSENV_CALL *call, size_t len, unsigned char *dek, KMSENV_BLOB *out)
@@ -153,15 +146,9 @@ static int tencent_generate(void *kms, KMSENV_CALL *call, size_t len, unsigned c
     TENCENT *t = kms;
     const KMSENV_TENCENT_ACTION action = { .name = "GenerateDataKey", .key_id = t->key_id, .number_of_bytes = len,
                                            .context = call->context };
-    KMSENV_TENCENT_RESULT result = { .expected_key_id = t->key_id, .plaintext = dek, .plaintext_len = len, .blob = out };
+    KMSENV_RESULT result = { .key_id = t->key_id, .plaintext = dek, .room = len, .blob = out };
 
-    if (!perform(t, call, &action, &result))
-        return 0;
-    if (result.plaintext_len == len)
-        return 1;
-    OPENSSL_cleanse(dek, len);
-    return kmsenv_error_set(call->err, KMSENV_R_KMS_REPLY_MALFORMED, "GenerateDataKey: the reply has a data key of %zu bytes "
-                            "instead of %zu", result.plaintext_len, len);
+    return perform(t, call, &action, &result) && kmsenv_result_length(&result, action.name, len, call->err);
 }
 
 static int tencent_encrypt(void *kms, KMSENV_CALL *call, const unsigned char *in, size_t inlen, KMSENV_BLOB *out)
@@ -169,7 +156,7 @@ static int tencent_encrypt(void *kms, KMSENV_CALL *call, const unsigned char *in
     TENCENT *t = kms;
     const KMSENV_TENCENT_ACTION action = { .name = "Encrypt", .key_id = t->key_id, .plaintext = in, .plaintext_len = inlen,
                                            .context = call->context };
-    KMSENV_TENCENT_RESULT result = { .expected_key_id = t->key_id, .blob = out };
+    KMSENV_RESULT result = { .key_id = t->key_id, .blob = out };
 
     return perform(t, call, &action, &result);
 }
@@ -178,7 +165,7 @@ static int tencent_decrypt(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, 
 {
     const KMSENV_TENCENT_ACTION action = { .name = "Decrypt", .ciphertext = in->ciphertext, .ciphertext_len = in->ciphertext_len,
                                            .context = call->context };
-    KMSENV_TENCENT_RESULT result = { .expected_key_id = in->key_id, .plaintext = out, .plaintext_len = *outlen };
+    KMSENV_RESULT result = { .key_id = in->key_id, .plaintext = out, .room = *outlen };
 
     if (!perform(kms, call, &action, &result))
         return 0;
@@ -193,7 +180,7 @@ static int tencent_reencrypt(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in
     const KMSENV_TENCENT_ACTION action = { .name = "ReEncrypt", .destination_key_id = t->key_id, .ciphertext = in->ciphertext,
                                            .ciphertext_len = in->ciphertext_len, .source_context = call->context,
                                            .destination_context = call->context };
-    KMSENV_TENCENT_RESULT result = { .expected_key_id = t->key_id, .blob = out };
+    KMSENV_RESULT result = { .key_id = t->key_id, .blob = out };
 
     return perform(t, call, &action, &result);
 }
@@ -202,7 +189,7 @@ static int tencent_describe(void *kms, KMSENV_CALL *call, char *state, size_t ro
 {
     TENCENT *t = kms;
     const KMSENV_TENCENT_ACTION action = { .name = "DescribeKey", .key_id = t->key_id };
-    KMSENV_TENCENT_RESULT result = { .state = state, .state_room = room };
+    KMSENV_RESULT result = { .state = state, .state_room = room };
 
     return perform(t, call, &action, &result);
 }

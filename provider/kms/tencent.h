@@ -54,17 +54,8 @@ KMSENV_VERDICT kmsenv_tencent_parse(KMSENV_REPLY *http, KMSENV_JSON_SECRET *secr
                                     KMSENV_TENCENT_REPLY *reply, KMSENV_ERROR *err);
 void kmsenv_tencent_reply_reset(KMSENV_TENCENT_REPLY *reply);
 
-/* What the replies of the KMS's actions hold. */
-typedef struct kmsenv_tencent_result_st {
-    const char *expected_key_id;                /* in: KeyId must be this, if it is the id of a key; NULL = anything */
-    unsigned char *plaintext;                   /* in: room for it, secret memory; NULL = none expected */
-    size_t plaintext_len;                       /* in: room, out: length */
-    KMSENV_BLOB *blob;                          /* in: where to put the ciphertext; NULL = none expected */
-    char *state;                                /* in: where to put the state of the key; NULL = not expected */
-    size_t state_room;
-    char request_id[80];                        /* out */
-} KMSENV_TENCENT_RESULT;
-KMSENV_VERDICT kmsenv_tencent_result(KMSENV_REPLY *http, KMSENV_TENCENT_RESULT *result, KMSENV_ERROR *err);
+/* The reply of an action of the KMS. */
+KMSENV_VERDICT kmsenv_tencent_result(KMSENV_REPLY *http, KMSENV_RESULT *result, KMSENV_ERROR *err);
 
 /* --- tencent_credentials.c ------------------------------------------------ */
 
@@ -78,8 +69,7 @@ void kmsenv_tencent_chain_free(KMSENV_TENCENT_CHAIN *chain);
 
 /* Path of the metadata service about a role; NULL: about which role there is. */
 int kmsenv_tencent_role_path(const char *role, char *out, size_t room);
-/* Its replies: the name of the role; the role's credentials; those of AssumeRoleWithWebIdentity. */
-int kmsenv_tencent_role_name(const KMSENV_REPLY *reply, char *out, size_t room, KMSENV_ERROR *err);
+/* Its replies: the role's credentials; those of AssumeRoleWithWebIdentity. */
 int kmsenv_tencent_role_credential(KMSENV_REPLY *reply, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err);
 KMSENV_VERDICT kmsenv_tencent_sts_credential(KMSENV_REPLY *reply, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err);
 /* The body of AssumeRoleWithWebIdentity. */

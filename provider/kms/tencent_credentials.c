@@ -5,10 +5,7 @@
 #include <openssl/crypto.h>
 #include "kms/tencent.h"
 
-#define ID_MAX        256
-#define SECRET_MAX    1024
 #define TOKEN_MAX     8192       /* session tokens, web identity tokens */
-#define FILE_MAX_SIZE 65536
 #define ROLE_MAX      128
 #define METADATA_HOST "metadata.tencentyun.com"
 #define PATH_MAX_LEN  (ROLE_MAX + 64)
@@ -45,118 +42,35 @@ void kmsenv_tencent_chain_free(KMSENV_TENCENT_CHAIN *chain)
     OPENSSL_free(chain);
 }
 
-/* --- three texts ---------------------------------------------------------- */
-
-typedef struct texts_st { KMSENV_BUFFER id, secret, token; } TEXTS;
-
-static void texts_init(TEXTS *t)
-{
-    kmsenv_buffer_init(&t->id, ID_MAX, 1);
-    kmsenv_buffer_init(&t->secret, SECRET_MAX, 1);
-    kmsenv_buffer_init(&t->token, TOKEN_MAX, 1);
-}
-
-static void texts_reset(TEXTS *t)
-{
-    kmsenv_buffer_reset(&t->id);
-    kmsenv_buffer_reset(&t->secret);
-    kmsenv_buffer_reset(&t->token);
-}
-
-static int texts_to_credential(const TEXTS *t, int64_t expires, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
-{
-    return kmsenv_credential_set(out, kmsenv_buffer_text(&t->id), kmsenv_buffer_text(&t->secret),
-                                 t->token.length == 0 ? NULL : kmsenv_buffer_text(&t->token), expires, err);
-}
-
-/* What a source says of id and secret together: both, none, or half, which is an error. */
-static int both(int id, int secret, const char *what, KMSENV_ERROR *err)
-{
-    if (id == KMSENV_SOURCE_FAILED || secret == KMSENV_SOURCE_FAILED)
-        return KMSENV_SOURCE_FAILED;
-    if (id != secret)
-        return kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "only one of %s is set", what);
-    return id;
-}
-
-/* --- settings ------------------------------------------------------------- */
+/* --- what is written down ------------------------------------------------- */
 
 static int from_settings(void *arg, int64_t now, uint64_t deadline_ms, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
 {
-    const KMSENV_SECTION *section = ((KMSENV_TENCENT_CHAIN *)arg)->section;
-    int found, secret;
-    TEXTS t;
+    static const KMSENV_CREDENTIAL_NAMES names = { "secret-id", "secret-key", "token" };
 
     (void)now;
     (void)deadline_ms;
-    texts_init(&t);
-    found = kmsenv_credentials_setting(section, "secret-id", &t.id, err);
-    secret = found == KMSENV_SOURCE_FAILED ? found : kmsenv_credentials_setting(section, "secret-key", &t.secret, err);
-    found = both(found, secret, "secret-id and secret-key", err);
-    if (found == KMSENV_SOURCE_ABSENT)
-        kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "secret-id not set");
-    if (found == KMSENV_SOURCE_FOUND && kmsenv_credentials_setting(section, "token", &t.token, err) == KMSENV_SOURCE_FAILED)
-        found = KMSENV_SOURCE_FAILED;
-    if (found == KMSENV_SOURCE_FOUND)
-        found = texts_to_credential(&t, 0, out, err);
-    texts_reset(&t);
-    return found;
+    return kmsenv_credentials_from_settings(((KMSENV_TENCENT_CHAIN *)arg)->section, &names, out, err);
 }
 
-/* --- environment ---------------------------------------------------------- */
-
+/* The vendor's command line tool calls the token otherwise than its libraries do. */
 static int from_environment(void *arg, int64_t now, uint64_t deadline_ms, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
 {
-    const char *id = kmsenv_credentials_env("TENCENTCLOUD_SECRET_ID");
-    const char *secret = kmsenv_credentials_env("TENCENTCLOUD_SECRET_KEY");
-    const char *token = kmsenv_credentials_env("TENCENTCLOUD_SESSION_TOKEN");
+    KMSENV_CREDENTIAL_NAMES names = { "TENCENTCLOUD_SECRET_ID", "TENCENTCLOUD_SECRET_KEY", "TENCENTCLOUD_SESSION_TOKEN" };
 
     (void)arg;
     (void)now;
     (void)deadline_ms;
-    if (token == NULL)
-        token = kmsenv_credentials_env("TENCENTCLOUD_TOKEN");   /* how the vendor's command line tool calls it */
-    if (id == NULL && secret == NULL) {
-        kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "TENCENTCLOUD_SECRET_ID not set");
-        return KMSENV_SOURCE_ABSENT;
-    }
-    if (id == NULL || secret == NULL)
-        return kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "only one of TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY is set");
-    return kmsenv_credential_set(out, id, secret, token, 0, err);
-}
-
-/* --- file ----------------------------------------------------------------- */
-
-static int read_ini(const KMSENV_BUFFER *text, const char *section, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
-{
-    int found, secret;
-    TEXTS t;
-
-    texts_init(&t);
-    found = kmsenv_credentials_ini(text, section, "secret_id", &t.id, err);
-    secret = found == KMSENV_SOURCE_FAILED ? found : kmsenv_credentials_ini(text, section, "secret_key", &t.secret, err);
-    found = both(found, secret, "secret_id and secret_key", err);
-    if (found == KMSENV_SOURCE_FOUND && kmsenv_credentials_ini(text, section, "token", &t.token, err) == KMSENV_SOURCE_FAILED)
-        found = KMSENV_SOURCE_FAILED;
-    if (found == KMSENV_SOURCE_FOUND)
-        found = texts_to_credential(&t, 0, out, err);
-    texts_reset(&t);
-    return found;
+    if (kmsenv_credentials_env(names.token) == NULL)
+        names.token = "TENCENTCLOUD_TOKEN";
+    return kmsenv_credentials_from_env(&names, out, err);
 }
 
 static int from_path(const char *path, const char *section, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
 {
-    KMSENV_BUFFER text;
-    int found;
+    static const KMSENV_CREDENTIAL_NAMES names = { "secret_id", "secret_key", "token" };
 
-    kmsenv_buffer_init(&text, FILE_MAX_SIZE, 1);
-    found = kmsenv_credentials_file(path, &text, err);
-    if (found == KMSENV_SOURCE_FOUND) {
-        found = read_ini(&text, section, out, err);
-        kmsenv_error_prefix(found == KMSENV_SOURCE_FOUND ? NULL : err, "%.200s: ", path);
-    }
-    kmsenv_buffer_reset(&text);
-    return found;
+    return kmsenv_credentials_from_ini(path, section, &names, out, err);
 }
 
 static int from_file(void *arg, int64_t now, uint64_t deadline_ms, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
@@ -191,20 +105,8 @@ int kmsenv_tencent_role_path(const char *role, char *out, size_t room)
     return n > 0 && (size_t)n < room;
 }
 
-int kmsenv_tencent_role_name(const KMSENV_REPLY *reply, char *out, size_t room, KMSENV_ERROR *err)
-{
-    const char *text = kmsenv_buffer_text(&reply->body);
-    size_t n = strcspn(text, "\r\n");
-
-    if (n == 0 || n >= room || strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.=@+") != n)
-        return kmsenv_error_set(err, KMSENV_R_KMS_REPLY_MALFORMED, "the metadata service does not give the name of a role");
-    memcpy(out, text, n);
-    out[n] = '\0';
-    return 1;
-}
-
 /* Members that both kinds of temporary credentials have; now the secrets are in t, the rest is in json. */
-static int read_temporary(const KMSENV_JSON *where, const KMSENV_JSON *expires, TEXTS *t, KMSENV_CREDENTIAL *out,
+static int read_temporary(const KMSENV_JSON *where, const KMSENV_JSON *expires, KMSENV_CREDENTIAL_TEXTS *t, KMSENV_CREDENTIAL *out,
                           KMSENV_ERROR *err)
 {
     const char *id = kmsenv_json_text(kmsenv_json_get(where, "TmpSecretId"));
@@ -215,18 +117,18 @@ static int read_temporary(const KMSENV_JSON *where, const KMSENV_JSON *expires, 
         return kmsenv_error_set(err, KMSENV_R_KMS_REPLY_MALFORMED, "the reply misses one of TmpSecretId, TmpSecretKey, Token, ExpiredTime");
     if (!kmsenv_buffer_add_text(&t->id, id))
         return kmsenv_error_set(err, KMSENV_R_KMS_REPLY_MALFORMED, "the reply has a TmpSecretId that is too long");
-    return texts_to_credential(t, until, out, err);
+    return kmsenv_credential_texts_set(t, until, out, err);
 }
 
 int kmsenv_tencent_role_credential(KMSENV_REPLY *reply, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
 {
     KMSENV_JSON *json;
     const char *code;
-    TEXTS t;
+    KMSENV_CREDENTIAL_TEXTS t;
     KMSENV_JSON_SECRET secrets[] = { { "TmpSecretKey", &t.secret, 0 }, { "Token", &t.token, 0 } };
     int ok = 0;
 
-    texts_init(&t);
+    kmsenv_credential_texts_init(&t);
     if ((json = kmsenv_json_parse(&reply->body, secrets, 2, err)) != NULL) {
         code = kmsenv_json_text(kmsenv_json_get(json, "Code"));
         if (code == NULL || strcmp(code, "Success") == 0)
@@ -235,7 +137,7 @@ int kmsenv_tencent_role_credential(KMSENV_REPLY *reply, KMSENV_CREDENTIAL *out, 
             kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "the metadata service has no credentials for the role");
     }
     kmsenv_json_free(json);
-    texts_reset(&t);
+    kmsenv_credential_texts_reset(&t);
     return ok;
 }
 
@@ -256,7 +158,7 @@ static int get_role(KMSENV_TENCENT_CHAIN *chain, uint64_t deadline_ms, char *rol
         found = kmsenv_metadata_get(chain->http, &chain->metadata, path, deadline_ms, &reply, err);
     }
     if (found == KMSENV_SOURCE_FOUND)
-        found = kmsenv_tencent_role_name(&reply, role, ROLE_MAX, err);
+        found = kmsenv_metadata_role(&reply, role, ROLE_MAX, err);
     kmsenv_reply_reset(&reply);
     return found;
 }
@@ -300,17 +202,17 @@ KMSENV_VERDICT kmsenv_tencent_sts_credential(KMSENV_REPLY *http, KMSENV_CREDENTI
 {
     KMSENV_TENCENT_REPLY reply;
     KMSENV_VERDICT verdict;
-    TEXTS t;
+    KMSENV_CREDENTIAL_TEXTS t;
     KMSENV_JSON_SECRET secrets[] = { { "TmpSecretKey", &t.secret, 0 }, { "Token", &t.token, 0 } };
 
-    texts_init(&t);
+    kmsenv_credential_texts_init(&t);
     verdict = kmsenv_tencent_parse(http, secrets, 2, &reply, err);
     if (verdict == KMSENV_VERDICT_OK
         && !read_temporary(kmsenv_json_get(reply.response, "Credentials"), kmsenv_json_get(reply.response, "ExpiredTime"), &t,
                            out, err))
         verdict = KMSENV_VERDICT_FINAL;
     kmsenv_tencent_reply_reset(&reply);
-    texts_reset(&t);
+    kmsenv_credential_texts_reset(&t);
     return verdict;
 }
 

@@ -75,11 +75,10 @@ static int set_names(VAULT *v, const KMSENV_SECTION *section, KMSENV_ERROR *err)
     if (key == NULL)
         return kmsenv_section_missing(section, "key-id", err);
     if (!kmsenv_vault_is_key_name(key))
-        return kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID, "section [%s]: key-id is not the name of a transit key: those are "
-                                "letters, digits, '_', '-' and '.'", kmsenv_section_name(section));
+        return kmsenv_section_invalid(section, err, "key-id is not the name of a transit key: those are "
+                                "letters, digits, '_', '-' and '.'");
     if (!kmsenv_vault_mount(kmsenv_section_text(section, "mount"), v->mount, sizeof(v->mount)))
-        return kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID, "section [%s]: mount is not the path of a mount, such as transit",
-                                kmsenv_section_name(section));
+        return kmsenv_section_invalid(section, err, "mount is not the path of a mount, such as transit");
     if (space == NULL)
         space = kmsenv_vault_env("NAMESPACE");
     v->derived = kmsenv_section_boolean(section, "derived");
@@ -135,8 +134,8 @@ typedef struct job_st {
     VAULT *v;
     const char *path;
     const KMSENV_VAULT_PARAMETERS *parameters;   /* NULL = a request without a body */
-    KMSENV_VAULT_RESULT *result;
-    size_t room;                                 /* for the plaintext: every attempt has all of it */
+    KMSENV_VAULT_KEY *key;                       /* NULL = the reply is not about a key */
+    KMSENV_RESULT *result;
 } JOB;
 
 static int build(void *arg, int64_t now, const KMSENV_CREDENTIAL *credential, KMSENV_REQUEST *request, KMSENV_ERROR *err)
@@ -152,28 +151,21 @@ static int build(void *arg, int64_t now, const KMSENV_CREDENTIAL *credential, KM
 
 static KMSENV_VERDICT parse(void *arg, KMSENV_REPLY *reply, KMSENV_ERROR *err)
 {
-    JOB *job = arg;
+    const JOB *job = arg;
 
-    job->result->plaintext_len = job->room;
-    return kmsenv_vault_result(reply, job->result, err);
+    return kmsenv_vault_result(reply, job->key, job->result, err);
 }
 
-/* verb: "decrypt"; key: the one to name, which a header may have chosen among those configured. */
-static int perform(VAULT *v, KMSENV_CALL *call, const char *verb, const char *key, const KMSENV_VAULT_PARAMETERS *parameters,
-                   KMSENV_VAULT_RESULT *result)
+/* verb: "decrypt"; name: the key to ask for, which a header may have chosen among those configured. */
+static int perform(VAULT *v, KMSENV_CALL *call, const char *verb, const char *name, JOB job)
 {
     char path[KMSENV_VAULT_PATH_MAX + sizeof(v->mount)];
-    JOB job = { v, path, parameters, result, result->plaintext_len };
     const KMSENV_REST_CALL rest = { build, parse, &job };
-    int ok;
 
-    if (!kmsenv_vault_path(v->mount, verb, key, path, sizeof(path), call->err))
-        return 0;
-    ok = kmsenv_rest_perform(&v->rest, &rest, call->deadline_ms, &call->attempts, call->err);
-    memcpy(call->request_id, result->request_id, sizeof(call->request_id));
-    if (!ok)
-        kmsenv_error_prefix(call->err, "%s: ", verb);
-    return ok;
+    job.v = v;
+    job.path = path;
+    return kmsenv_vault_path(v->mount, verb, name, path, sizeof(path), call->err)
+           && kmsenv_rest_operation(&v->rest, &rest, verb, job.result, call);
 }
 
 /* The context as bytes, and where it goes. A derived key always needs one, if only that of no pairs. */
@@ -195,9 +187,9 @@ static int set_context(const VAULT *v, const KMSENV_CALL *call, KMSENV_VAULT_PAR
 static int check_key(VAULT *v, KMSENV_CALL *call)
 {
     KMSENV_VAULT_KEY key = { v->key_id, 0 };
-    KMSENV_VAULT_RESULT result = { .key = &key };
+    KMSENV_RESULT result = { 0 };
 
-    if (!perform(v, call, "keys", v->key_id, NULL, &result))
+    if (!perform(v, call, "keys", v->key_id, (JOB){ .key = &key, .result = &result }))
         return 0;
     if (key.derived == v->derived)
         return 1;
@@ -209,13 +201,13 @@ static int vault_encrypt(void *kms, KMSENV_CALL *call, const unsigned char *in, 
 {
     VAULT *v = kms;
     KMSENV_VAULT_PARAMETERS p = { .plaintext = in, .plaintext_len = inlen };
-    KMSENV_VAULT_RESULT result = { .blob = out };
+    KMSENV_RESULT result = { .blob = out };
     KMSENV_BUFFER json;
     int ok;
 
     if (!check_key(v, call) || !set_context(v, call, &p, &json))
         return 0;
-    ok = perform(v, call, "encrypt", v->key_id, &p, &result);
+    ok = perform(v, call, "encrypt", v->key_id, (JOB){ .parameters = &p, .result = &result });
     kmsenv_buffer_reset(&json);
     return ok;
 }
@@ -223,19 +215,15 @@ static int vault_encrypt(void *kms, KMSENV_CALL *call, const unsigned char *in, 
 static int make_in_service(VAULT *v, KMSENV_CALL *call, size_t len, unsigned char *dek, KMSENV_BLOB *out)
 {
     KMSENV_VAULT_PARAMETERS p = { .bits = 8 * len };
-    KMSENV_VAULT_RESULT result = { .plaintext = dek, .plaintext_len = len, .blob = out };
+    KMSENV_RESULT result = { .plaintext = dek, .room = len, .blob = out };
     KMSENV_BUFFER json;
     int ok;
 
     if ((v->derived && !check_key(v, call)) || !set_context(v, call, &p, &json))
         return 0;
-    ok = perform(v, call, "datakey/plaintext", v->key_id, &p, &result);
+    ok = perform(v, call, "datakey/plaintext", v->key_id, (JOB){ .parameters = &p, .result = &result });
     kmsenv_buffer_reset(&json);
-    if (!ok || result.plaintext_len == len)
-        return ok;
-    OPENSSL_cleanse(dek, len);
-    return kmsenv_error_set(call->err, KMSENV_R_KMS_REPLY_MALFORMED, "datakey: the reply has a data key of %zu bytes instead of %zu",
-                            result.plaintext_len, len);
+    return ok && kmsenv_result_length(&result, "datakey", len, call->err);
 }
 
 /* The service makes keys of 128, 256 and 512 bits. */
@@ -252,13 +240,13 @@ static int vault_decrypt(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, un
 {
     VAULT *v = kms;
     KMSENV_VAULT_PARAMETERS p = { .ciphertext = in->ciphertext, .ciphertext_len = in->ciphertext_len };
-    KMSENV_VAULT_RESULT result = { .plaintext = out, .plaintext_len = *outlen };
+    KMSENV_RESULT result = { .plaintext = out, .room = *outlen };
     KMSENV_BUFFER json;
     int ok;
 
     if (!set_context(v, call, &p, &json))
         return 0;
-    ok = perform(v, call, "decrypt", in->key_id == NULL ? v->key_id : in->key_id, &p, &result);
+    ok = perform(v, call, "decrypt", in->key_id == NULL ? v->key_id : in->key_id, (JOB){ .parameters = &p, .result = &result });
     kmsenv_buffer_reset(&json);
     if (ok)
         *outlen = result.plaintext_len;
@@ -283,7 +271,7 @@ static int vault_reencrypt(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, 
 {
     VAULT *v = kms;
     KMSENV_VAULT_PARAMETERS p = { .ciphertext = in->ciphertext, .ciphertext_len = in->ciphertext_len };
-    KMSENV_VAULT_RESULT result = { .blob = out };
+    KMSENV_RESULT result = { .blob = out };
     KMSENV_BUFFER json;
     int ok;
 
@@ -291,7 +279,7 @@ static int vault_reencrypt(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, 
         return decrypt_and_encrypt(v, call, in, out);
     if (!set_context(v, call, &p, &json))
         return 0;
-    ok = perform(v, call, "rewrap", v->key_id, &p, &result);
+    ok = perform(v, call, "rewrap", v->key_id, (JOB){ .parameters = &p, .result = &result });
     kmsenv_buffer_reset(&json);
     return ok;
 }

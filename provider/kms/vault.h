@@ -55,14 +55,8 @@ typedef struct kmsenv_vault_key_st {
     int derived;                                /* out: does it derive keys from a context? */
 } KMSENV_VAULT_KEY;
 
-typedef struct kmsenv_vault_result_st {
-    unsigned char *plaintext;                   /* in: room for it, secret memory; NULL = none expected */
-    size_t plaintext_len;                       /* in: room, out: length */
-    KMSENV_BLOB *blob;                          /* in: where to put the ciphertext; NULL = none expected */
-    KMSENV_VAULT_KEY *key;                      /* in: where to put what is known of the key; NULL = not expected */
-    char request_id[80];                        /* out */
-} KMSENV_VAULT_RESULT;
-KMSENV_VERDICT kmsenv_vault_result(KMSENV_REPLY *http, KMSENV_VAULT_RESULT *result, KMSENV_ERROR *err);
+/* The reply of an operation. key: where to put what is known of the key; NULL = not expected. */
+KMSENV_VERDICT kmsenv_vault_result(KMSENV_REPLY *http, KMSENV_VAULT_KEY *key, KMSENV_RESULT *result, KMSENV_ERROR *err);
 
 /* --- vault_credentials.c -------------------------------------------------- */
 

@@ -98,9 +98,7 @@ int kmsenv_vault_body(const KMSENV_VAULT_PARAMETERS *p, KMSENV_BUFFER *body, KMS
     add_bytes(body, "context", p->context);
     add_bytes(body, "associated_data", p->associated_data);
     kmsenv_json_close(body);
-    if (!body->failed)
-        return 1;
-    return kmsenv_error_set(err, KMSENV_R_KMS_INPUT_TOO_LARGE, "the parameters are too large for one request to the KMS");
+    return kmsenv_json_finish(body, err);
 }
 
 int kmsenv_vault_frame(const KMSENV_VAULT_TARGET *target, const char *path, const char *token, KMSENV_REQUEST *request,
@@ -119,39 +117,33 @@ int kmsenv_vault_frame(const KMSENV_VAULT_TARGET *target, const char *path, cons
 
 /* --- errors --------------------------------------------------------------- */
 
-#define CREDENTIALS KMSENV_R_KMS_CREDENTIALS, KMSENV_VERDICT_FINAL
-#define REJECTED    KMSENV_R_KMS_REQUEST_REJECTED, KMSENV_VERDICT_FINAL
-#define WRAP        KMSENV_R_KMS_WRAP_REJECTED, KMSENV_VERDICT_FINAL
-#define DISABLED    KMSENV_R_KMS_KEY_DISABLED, KMSENV_VERDICT_FINAL
-#define NOT_FOUND   KMSENV_R_KMS_KEY_NOT_FOUND, KMSENV_VERDICT_FINAL
-#define LATER       KMSENV_R_KMS_UNREACHABLE, KMSENV_VERDICT_RETRY
 
 /* There are no error codes: words in the texts have to do. The first row that fits counts; words "" fit always. */
 static const struct fault_st { int status; const char *words; int reason; KMSENV_VERDICT verdict; const char *text; } faults[] = {
-    { 400, "encryption key not found", NOT_FOUND, "there is no such transit key; check key-id, mount and namespace" },
-    { 400, "policy not found", NOT_FOUND, "there is no such transit key; check key-id, mount and namespace" },
-    { 400, "deleted", DISABLED, "the transit key is deleted; restore it" },
-    { 400, "message authentication failed", WRAP,
+    { 400, "encryption key not found", KMSENV_SAYS_NOT_FOUND, "there is no such transit key; check key-id, mount and namespace" },
+    { 400, "policy not found", KMSENV_SAYS_NOT_FOUND, "there is no such transit key; check key-id, mount and namespace" },
+    { 400, "deleted", KMSENV_SAYS_DISABLED, "the transit key is deleted; restore it" },
+    { 400, "message authentication failed", KMSENV_SAYS_WRAP,
       "the wrapped data key is damaged, from elsewhere, or its encryption context is not the one given" },
-    { 400, "disallowed by policy", DISABLED, "this version of the transit key is disabled: its min_decryption_version or "
+    { 400, "disallowed by policy", KMSENV_SAYS_DISABLED, "this version of the transit key is disabled: its min_decryption_version or "
       "min_encryption_version is higher" },
-    { 400, "invalid ciphertext", WRAP, "the wrapped data key is damaged or from elsewhere" },
-    { 400, "missing 'context'", REJECTED, "the transit key derives keys from a context; set derived = yes" },
-    { 400, "context", REJECTED, "the service does not accept the context; check derived" },
-    { 400, "associated_data", REJECTED, "a key of this type cannot bind an encryption context; use one of type aes256-gcm96" },
-    { 400, "invalid role", CREDENTIALS, "the sign-in is not accepted; check role-id, secret-id or kubernetes-role" },
-    { 400, "secret id", CREDENTIALS, "the sign-in is not accepted: the SecretID is wrong, expired or used up" },
-    { 400, "", REJECTED, "the service does not accept the request" },
+    { 400, "invalid ciphertext", KMSENV_SAYS_WRAP, "the wrapped data key is damaged or from elsewhere" },
+    { 400, "missing 'context'", KMSENV_SAYS_REJECTED, "the transit key derives keys from a context; set derived = yes" },
+    { 400, "context", KMSENV_SAYS_REJECTED, "the service does not accept the context; check derived" },
+    { 400, "associated_data", KMSENV_SAYS_REJECTED, "a key of this type cannot bind an encryption context; use one of type aes256-gcm96" },
+    { 400, "invalid role", KMSENV_SAYS_CREDENTIALS, "the sign-in is not accepted; check role-id, secret-id or kubernetes-role" },
+    { 400, "secret id", KMSENV_SAYS_CREDENTIALS, "the sign-in is not accepted: the SecretID is wrong, expired or used up" },
+    { 400, "", KMSENV_SAYS_REJECTED, "the service does not accept the request" },
     { 403, "invalid token", KMSENV_R_KMS_CREDENTIALS, KMSENV_VERDICT_CREDENTIALS, "the token has expired or is none" },
     { 403, "", KMSENV_R_KMS_ACCESS_DENIED, KMSENV_VERDICT_CREDENTIALS,
       "permission denied: a policy does not allow this on this path, or the token has expired" },
-    { 404, "no handler", NOT_FOUND, "no transit engine is mounted there; check mount and namespace" },
-    { 404, "", NOT_FOUND, "there is no such transit key or mount; check key-id, mount and namespace" },
-    { 405, "", REJECTED, "what answers there is not the transit engine; check endpoint and mount" },
-    { 412, "", LATER, "the server is behind the others" },
-    { 472, "", LATER, "the server is a standby for disaster recovery" },
-    { 473, "", LATER, "the server is a standby" },
-    { 503, "sealed", LATER, "the server is sealed; unseal it" },
+    { 404, "no handler", KMSENV_SAYS_NOT_FOUND, "no transit engine is mounted there; check mount and namespace" },
+    { 404, "", KMSENV_SAYS_NOT_FOUND, "there is no such transit key or mount; check key-id, mount and namespace" },
+    { 405, "", KMSENV_SAYS_REJECTED, "what answers there is not the transit engine; check endpoint and mount" },
+    { 412, "", KMSENV_SAYS_LATER, "the server is behind the others" },
+    { 472, "", KMSENV_SAYS_LATER, "the server is a standby for disaster recovery" },
+    { 473, "", KMSENV_SAYS_LATER, "the server is a standby" },
+    { 503, "sealed", KMSENV_SAYS_LATER, "the server is sealed; unseal it" },
     { 0, NULL, 0, KMSENV_VERDICT_FINAL, NULL }
 };
 
@@ -170,15 +162,6 @@ static KMSENV_VERDICT judge(const KMSENV_REPLY *http, const char *texts, KMSENV_
 
 /* --- replies -------------------------------------------------------------- */
 
-static void copy_id(char *out, size_t room, const char *text)
-{
-    size_t i;
-
-    for (i = 0; text != NULL && i + 1 < room && (isalnum((unsigned char)text[i]) || text[i] == '-'); i++)
-        out[i] = text[i];
-    out[i] = '\0';
-}
-
 /* Texts of errors stay inside: what another party writes is not shown, only searched. */
 KMSENV_VERDICT kmsenv_vault_parse(KMSENV_REPLY *http, KMSENV_JSON_SECRET *secrets, size_t count, KMSENV_VAULT_REPLY *reply,
                                   KMSENV_ERROR *err)
@@ -186,7 +169,7 @@ KMSENV_VERDICT kmsenv_vault_parse(KMSENV_REPLY *http, KMSENV_JSON_SECRET *secret
     memset(reply, 0, sizeof(*reply));
     if ((reply->json = kmsenv_json_parse(&http->body, secrets, count, err)) == NULL)
         return http->status == 200 ? KMSENV_VERDICT_FINAL : kmsenv_rest_status(http, err);
-    copy_id(reply->request_id, sizeof(reply->request_id), kmsenv_json_text(kmsenv_json_get(reply->json, "request_id")));
+    kmsenv_text_word(reply->request_id, sizeof(reply->request_id), kmsenv_json_text(kmsenv_json_get(reply->json, "request_id")));
     if (http->status != 200)
         return judge(http, kmsenv_buffer_text(&http->body), err);
     if (kmsenv_json_get(reply->json, "errors") == NULL)
@@ -201,31 +184,14 @@ void kmsenv_vault_reply_reset(KMSENV_VAULT_REPLY *reply)
     memset(reply, 0, sizeof(*reply));
 }
 
-static int malformed(KMSENV_ERROR *err, const char *what)
-{
-    return kmsenv_error_set(err, KMSENV_R_KMS_REPLY_MALFORMED, "the reply has %s", what);
-}
-
-static int read_plaintext(const KMSENV_JSON_SECRET *text, KMSENV_VAULT_RESULT *result, KMSENV_ERROR *err)
-{
-    if (!text->found)
-        return malformed(err, "no plaintext");
-    if (kmsenv_base64_decode(kmsenv_buffer_text(text->value), text->value->length, result->plaintext, &result->plaintext_len))
-        return 1;
-    return malformed(err, "a plaintext that is not base64, or longer than expected");
-}
-
 static int read_blob(const KMSENV_JSON *data, KMSENV_BLOB *blob, KMSENV_ERROR *err)
 {
     const char *text = kmsenv_json_text(kmsenv_json_get(data, "ciphertext"));
     size_t n = text == NULL ? 0 : strlen(text);
 
     if (text == NULL || !is_ciphertext((const unsigned char *)text, n))
-        return malformed(err, "no ciphertext of the form vault:v1:... with at most 16384 bytes");
-    if ((blob->ciphertext = OPENSSL_memdup(text, n)) == NULL)
-        return kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for a wrapped data key");
-    blob->ciphertext_len = n;
-    return 1;
+        return kmsenv_result_malformed(err, "no ciphertext of the form vault:v1:... with at most 16384 bytes");
+    return kmsenv_blob_copy(blob, text, n, err);
 }
 
 static int read_key(const KMSENV_JSON *data, KMSENV_VAULT_KEY *key, KMSENV_ERROR *err)
@@ -237,9 +203,9 @@ static int read_key(const KMSENV_JSON *data, KMSENV_VAULT_KEY *key, KMSENV_ERROR
     if (!kmsenv_json_number(kmsenv_json_get(data, "latest_version"), &latest) || latest < 1
         || !kmsenv_json_boolean(kmsenv_json_get(data, "supports_encryption"), &encrypts)
         || !kmsenv_json_boolean(kmsenv_json_get(data, "derived"), &key->derived))
-        return malformed(err, "not all of latest_version, supports_encryption, derived");
+        return kmsenv_result_malformed(err, "not all of latest_version, supports_encryption, derived");
     if (name != NULL && strcmp(name, key->name) != 0)
-        return kmsenv_error_set(err, KMSENV_R_KMS_REPLY_MALFORMED, "the reply is about another key than the %s asked for", key->name);
+        return kmsenv_result_wrong_key(err, key->name);
     if (kmsenv_json_boolean(kmsenv_json_get(data, "soft_deleted"), &deleted) && deleted)
         return kmsenv_error_set(err, KMSENV_R_KMS_KEY_DISABLED, "the transit key is deleted; restore it");
     if (!encrypts)
@@ -247,7 +213,7 @@ static int read_key(const KMSENV_JSON *data, KMSENV_VAULT_KEY *key, KMSENV_ERROR
     return 1;
 }
 
-KMSENV_VERDICT kmsenv_vault_result(KMSENV_REPLY *http, KMSENV_VAULT_RESULT *result, KMSENV_ERROR *err)
+KMSENV_VERDICT kmsenv_vault_result(KMSENV_REPLY *http, KMSENV_VAULT_KEY *key, KMSENV_RESULT *result, KMSENV_ERROR *err)
 {
     KMSENV_VAULT_REPLY reply;
     KMSENV_BUFFER plaintext;
@@ -260,10 +226,10 @@ KMSENV_VERDICT kmsenv_vault_result(KMSENV_REPLY *http, KMSENV_VAULT_RESULT *resu
     memcpy(result->request_id, reply.request_id, sizeof(result->request_id));
     data = kmsenv_json_get(reply.json, "data");
     if (verdict == KMSENV_VERDICT_OK
-        && ((data == NULL && !malformed(err, "no member data; check endpoint"))
-            || (result->plaintext != NULL && !read_plaintext(&secret, result, err))
+        && ((data == NULL && !kmsenv_result_malformed(err, "no member data; check endpoint"))
+            || (result->plaintext != NULL && !kmsenv_result_plaintext(result, &secret, err))
             || (result->blob != NULL && !read_blob(data, result->blob, err))
-            || (result->key != NULL && !read_key(data, result->key, err))))
+            || (key != NULL && !read_key(data, key, err))))
         verdict = KMSENV_VERDICT_FINAL;
     kmsenv_buffer_reset(&plaintext);
     kmsenv_vault_reply_reset(&reply);

@@ -27,8 +27,8 @@ static void try_result(KMSENV_REPLY *reply, int want_plaintext, int want_blob, i
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
     KMSENV_BLOB blob = { 0 };
     char state[80] = "";
-    KMSENV_TENCENT_RESULT r = { .expected_key_id = "00000000-1111-11ee-8888-fa4e00000001",
-                                .plaintext = want_plaintext ? out : NULL, .plaintext_len = ROOM,
+    KMSENV_RESULT r = { .key_id = "00000000-1111-11ee-8888-fa4e00000001",
+                                .plaintext = want_plaintext ? out : NULL, .room = ROOM,
                                 .blob = want_blob ? &blob : NULL, .state = want_state ? state : NULL, .state_room = sizeof(state) };
     KMSENV_VERDICT verdict = kmsenv_tencent_result(reply, &r, &err);
 
@@ -68,7 +68,7 @@ static void try_role_name(const KMSENV_REPLY *reply)
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
     char role[64];
 
-    if (kmsenv_tencent_role_name(reply, role, sizeof(role), &err))
+    if (kmsenv_metadata_role(reply, role, sizeof(role), &err))
         FUZZ_REQUIRE(strlen(role) > 0 && strchr(role, '/') == NULL && strchr(role, '%') == NULL);
 }
 
