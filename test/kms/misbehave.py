@@ -35,6 +35,7 @@ KINDS = {
     "redirect": "HTTP `status` (default 302) with `location`",
     "clock-skew": "reply that the signature has expired, with a Date `seconds` off",
     "error": "the dialect's error with this `code` and `message`",
+    "echo": "an error that nobody knows, whose message repeats the whole request",
 }
 
 
@@ -112,6 +113,9 @@ def _instead(rule, dialect, request):
         return reply
     if kind == "error":
         return dialect.error_reply(rule["code"], rule.get("message", "as the test asked"))
+    if kind == "echo":
+        lines = ["%s %s" % (request.method, request.target), *("%s: %s" % pair for pair in request.headers)]
+        return dialect.error_reply(dialect.errors["unknown"][0], " ".join(lines) + " " + request.body.decode("latin-1"))
     if kind in dialect.errors:
         return dialect.error(kind, request)
     return None

@@ -1,146 +1,35 @@
 #!/usr/bin/python3
 """kmsenv against AWS KMS over the network: round trips, everything that can go wrong, credentials. Every row
 asserts the outcome, the words of the error, the exact number of calls, and that nothing secret is told."""
-import base64
 import json
 import os
 
+import backend_aws
 import common
-from common import TEXT, Scenario, reader
-
+import matrix
+from backend_aws import REGION
+from common import TEXT
+from matrix import CONFIG, CREDENTIALS, REJECTED
 from dialects import aws
-from keystore import KeyStore
-
-OK = 0
-UNREACHABLE, THROTTLED, DENIED, DISABLED, NOT_FOUND, REJECTED, CREDENTIALS, MALFORMED, REQUEST, MISMATCH = \
-    60, 61, 62, 63, 64, 65, 66, 67, 68, 41
-REGION = "eu-central-1"
-SEAL, OPEN, BOTH = ("seal",), ("open",), ("seal", "open")
 
 
-def once(kind, **more):
-    return [{"do": kind, "count": 1, **more}]
-
-
-def always(kind, **more):
-    return [{"do": kind, **more}]
-
-
-# name, verbs, rules, expected reasons, calls that reach the KMS, regular expression for the error
-MATRIX = [
-    ("throttled once", BOTH, once("throttled"), (OK,), 2, None),
-    ("throttled for good", BOTH, always("throttled"), (THROTTLED,), 3, "ThrottlingException"),
-    ("internal error once", BOTH, once("internal"), (OK,), 2, None),
-    ("internal error for good", BOTH, always("internal"), (UNREACHABLE,), 3, "KMSInternalException"),
-    ("temporarily unavailable", BOTH, once("temporarily-unavailable"), (OK,), 2, None),
-    ("HTTP 503 once", BOTH, once("http", status=503), (OK,), 2, None),
-    ("HTTP 500 for good", BOTH, always("http", status=500), (UNREACHABLE,), 3, "500"),
-    ("dropped once", BOTH, once("drop-after"), (OK,), 2, None),
-    ("denied", BOTH, always("denied"), (DENIED,), 1, "AccessDeniedException"),
-    ("disabled", BOTH, always("disabled"), (DISABLED,), 1, "DisabledException"),
-    ("pending deletion", BOTH, always("pending-delete"), (DISABLED,), 1, "KMSInvalidStateException"),
-    ("not found", BOTH, always("not-found"), (NOT_FOUND,), 1, "NotFoundException"),
-    ("bad ciphertext", OPEN, always("bad-ciphertext"), (REJECTED,), 1, "InvalidCiphertextException"),
-    ("bad signature", BOTH, always("bad-signature"), (CREDENTIALS,), 1, "InvalidSignatureException"),
-    # once our time is the Date's, it is no longer the clock
-    ("clock off, Date of no help", BOTH, always("clock-skew", seconds=3600), (CREDENTIALS,), 2, "InvalidSignatureException"),
-    ("unknown error", BOTH, always("error", code="NobodyKnowsException"), (REQUEST,), 1, "NobodyKnowsException"),
-    ("garbage", BOTH, always("garbage"), (MALFORMED,), 1, "JSON|reply"),
-    ("empty reply", BOTH, always("empty"), (MALFORMED,), 1, "JSON|reply|empty"),
-    ("wrong shape", BOTH, always("wrong-shape"), (MALFORMED,), 1, "reply"),
-    ("wrong type", BOTH, always("wrong-type"), (MALFORMED,), 1, "Plaintext|reply"),
-    ("bad base64", BOTH, always("bad-base64"), (MALFORMED,), 1, "Plaintext|base64"),
-    ("no plaintext", BOTH, always("missing-plaintext"), (MALFORMED,), 1, "Plaintext"),
-    ("no ciphertext", SEAL, always("missing-ciphertext"), (MALFORMED,), 1, "CiphertextBlob"),
-    ("huge ciphertext", SEAL, always("huge-ciphertext"), (MALFORMED,), 1, "CiphertextBlob"),
-    ("short plaintext", SEAL, always("short-plaintext"), (MALFORMED,), 1, "31|bytes"),
-    ("another plaintext", OPEN, always("wrong-plaintext"), (MISMATCH,), 1, "data key"),
-    ("another key id", BOTH, always("wrong-key-id"), (MALFORMED,), 1, "another key"),
-]
-
-
-class AwsCase(Scenario):
-    def setUp(self):
-        super().setUp()
-        self.kms = common.StandIn("aws")
-        self.addCleanup(self.kms.__exit__)
-        self.kms.start()
-        self.secrets = [self.kms.secret_key.encode()]
+class AwsCase(matrix.BackendCase):
+    backend = backend_aws.Backend()
 
     def profile(self, **more):
-        values = {"kms": "aws", "region": REGION, "endpoint": self.kms.endpoint, "ca-file": self.kms.ca_file,
-                  "key-id": self.kms.key_id, "access-key-id": self.kms.secret_id, "secret-access-key": self.kms.secret_key,
-                  "kms-timeout": 4, "sts-endpoint": self.kms.endpoint, "metadata-endpoint": "http://127.0.0.1:1"}
-        return {**values, **{name.replace("_", "-"): value for name, value in more.items()}}
+        return self.backend.profile(self.kms, **more)
 
     def kms_config(self, settings=None, **more):
-        return self.config({"prod": self.profile(**more)}, **(settings or {}))
-
-    def nothing_told(self, *texts):
-        for text in texts:
-            text = text if isinstance(text, bytes) else str(text).encode()
-            for secret in self.secrets:
-                self.assertNotIn(secret, text)
-
-    def wrap_of(self, message):
-        return reader.Header.parse(message).data_key.wraps[0]
+        return self.config({"prod": self.profile(**more)}, audit_log=self.audit, **(settings or {}))
 
     def sealed(self, **more):
-        with common.Tool(self.dir, self.kms_config(**more)) as kmsenv:
-            message = kmsenv.seal([TEXT])[0]
-            self.assertIsNotNone(message, kmsenv.last)
-        wrap = self.wrap_of(message)
-        keys = KeyStore(os.path.join(self.kms.directory, "keys.json"))
-        _, dek = aws.unpack(keys, wrap.ciphertext, dict(wrap.context), lambda key_id: None)
-        self.secrets += [dek, base64.b64encode(dek), dek.hex().encode()]
+        message = super().sealed(**more)[0]
         self.kms.reset()
         return message
 
 
-class Matrix(AwsCase):
-    def test_matrix(self):
-        message, config = self.sealed(), self.kms_config()
-        for name, verbs, rules, reasons, calls, words in MATRIX:
-            for verb in verbs:
-                with self.subTest(name, verb=verb):
-                    self.kms.reset()
-                    self.kms.misbehave(*rules)
-                    with common.Tool(self.dir, config) as kmsenv:
-                        result = (kmsenv.seal([TEXT]) if verb == "seal" else kmsenv.open([message]))[0]
-                        answer, stderr = kmsenv.last, kmsenv.stderr()
-                    self.nothing_told(json.dumps(answer), stderr)
-                    self.assertIn(answer["reason"], reasons, answer)
-                    self.assertEqual(result is not None, reasons == (OK,), answer)
-                    self.assertEqual(answer["entries"], 0 if reasons == (OK,) else 1, answer)
-                    if verb == "open" and result is not None:
-                        self.assertEqual(result, TEXT)
-                    if words:
-                        self.assertRegex(answer["error"], words)
-                        self.assertIn("prod", answer["error"])
-                    action = "GenerateDataKey" if verb == "seal" else "Decrypt"
-                    self.assertEqual((self.kms.calls(action), self.kms.calls()), (calls, calls))
-
-    def test_clock_is_corrected(self):
-        message, config = self.sealed(), self.kms_config()
-        for offset in (3600, -3600):
-            self.kms.reset()
-            self.kms.control(clock=offset)
-            with common.Tool(self.dir, config) as kmsenv:
-                self.assertEqual(kmsenv.open([message]), [TEXT], kmsenv.last)
-                self.assertEqual(self.kms.calls("Decrypt"), 2)
-                self.assertIsNotNone(kmsenv.seal([TEXT])[0])
-                self.assertEqual(self.kms.calls("GenerateDataKey"), 1, "the correction must be remembered")
-
-    def test_states_of_a_real_key(self):
-        message, config = self.sealed(), self.kms_config()
-        for state, reason in (("Disabled", DISABLED), ("PendingDelete", DISABLED), (None, NOT_FOUND)):
-            if state is None:
-                self.kms.delete_key(self.kms.key_id)
-            else:
-                self.kms.set_state(self.kms.key_id, state)
-            with common.Tool(self.dir, config) as kmsenv:
-                self.assertEqual(kmsenv.open([message]), [None])
-                self.assertEqual(kmsenv.last["reason"], reason, kmsenv.last)
+class Matrix(matrix.Case):
+    backend = backend_aws.Backend()
 
 
 class Wraps(AwsCase):
@@ -151,7 +40,7 @@ class Wraps(AwsCase):
         back = self.openssl("enc", "-d", "-kms-envelope", "-K", "0", data=run.stdout, config=config)
         self.assertEqual((back.returncode, back.stdout), (0, TEXT * 1000), back.stderr)
         self.assertEqual((self.kms.calls("GenerateDataKey"), self.kms.calls("Decrypt"), self.kms.calls()), (1, 1, 2))
-        self.nothing_told(run.stderr, back.stderr)
+        self.check_no_secret(run.stderr, back.stderr)
 
     def test_wrong_context_and_tampered_wrap(self):
         message = self.sealed(context="app=billing")
@@ -173,7 +62,7 @@ class Wraps(AwsCase):
             self.assertEqual(kmsenv.open([message]), [TEXT], kmsenv.last)
         with common.Tool(self.dir, self.kms_config(key_id=arn)) as kmsenv:
             self.assertIsNone(kmsenv.seal([TEXT])[0])
-            self.assertEqual(kmsenv.last["reason"], 1)
+            self.assertEqual(kmsenv.last["reason"], CONFIG)
             self.assertIn("region", kmsenv.last["error"])
 
     def test_moved_alias_still_opens(self):
@@ -222,7 +111,7 @@ class Credentials(AwsCase):
         with common.Tool(self.dir, self.kms_config(**more), environment) as kmsenv:
             message = kmsenv.seal([TEXT])[0]
             self.assertIsNotNone(message, kmsenv.last)
-            self.nothing_told(kmsenv.stderr())
+            self.check_no_secret(kmsenv.stderr())
         with common.Tool(self.dir, self.kms_config(**more), environment) as kmsenv:
             self.assertEqual(kmsenv.open([message]), [TEXT], kmsenv.last)
 
@@ -231,7 +120,7 @@ class Credentials(AwsCase):
             self.assertIsNone(kmsenv.seal([TEXT])[0])
             self.assertEqual(kmsenv.last["reason"], reason, kmsenv.last)
             self.assertRegex(kmsenv.last["error"], words)
-            self.nothing_told(json.dumps(kmsenv.last), kmsenv.stderr())
+            self.check_no_secret(json.dumps(kmsenv.last), kmsenv.stderr())
 
     def test_environment(self):
         self.round_trip({"AWS_ACCESS_KEY_ID": self.kms.secret_id, "AWS_SECRET_ACCESS_KEY": self.kms.secret_key, "AWS_REGION": REGION},

@@ -205,6 +205,13 @@ def read_bundle(path):
     return records
 
 
+def with_wraps(message, wraps):
+    """The message with other wraps in its header: they are not authenticated."""
+    header = reader.Header.parse(message)
+    body, header.data_key.wraps = message[len(header.der):], list(wraps)
+    return header.encode() + body
+
+
 class Scenario(unittest.TestCase):
     """A test with a folder of its own, self.dir."""
 
@@ -246,8 +253,8 @@ class Scenario(unittest.TestCase):
         self.addCleanup(tool.stop)
         return tool
 
-    def standin(self):
-        kms = StandIn()
+    def standin(self, dialect="tencent"):
+        kms = StandIn(dialect)
         self.addCleanup(kms.__exit__)
         return kms.start()
 

@@ -1,90 +1,29 @@
 #!/usr/bin/python3
 """kmsenv under Vault's transit engine: round trips, everything that can go wrong there, tokens and
 sign-ins. Every row asserts the outcome, the exact number of calls, and that nothing secret is told."""
-import base64
 import os
 import time
 
+import backend_vault
 import common
-from common import TEXT, StandIn, reader
-
-from dialects.vault import b64encode, token_of
-
-TIMEOUT = 4
-OK = 0
-CONFIG, THROTTLED, UNREACHABLE, DENIED, DISABLED, NOT_FOUND, REJECTED, CREDENTIALS, MALFORMED, REQUEST, MISMATCH = \
-    1, 61, 60, 62, 63, 64, 65, 66, 67, 68, 41
-SEAL, OPEN, BOTH = ("seal",), ("open",), ("seal", "open")
+import matrix
+from common import TEXT
+from dialects.vault import token_of
+from matrix import CONFIG, CREDENTIALS, DISABLED, NOT_FOUND, REJECTED, REQUEST
 
 
-def once(kind, **more):
-    return [{"do": kind, "count": 1, **more}]
+class VaultCase(matrix.BackendCase):
+    backend = backend_vault.Backend()
 
-
-def always(kind, **more):
-    return [{"do": kind, **more}]
-
-
-# name, verbs, rules, expected reason, calls that reach the server, regular expression for the error
-MATRIX = [
-    ("throttled once", BOTH, once("throttled"), OK, 2, None),
-    ("throttled for good", BOTH, always("throttled"), THROTTLED, 3, "429"),
-    ("internal error once", BOTH, once("internal"), OK, 2, None),
-    ("internal error for good", BOTH, always("internal"), UNREACHABLE, 3, "500"),
-    ("sealed", BOTH, always("sealed"), UNREACHABLE, 3, "unseal"),
-    ("behind once", BOTH, once("behind"), OK, 2, None),
-    ("HTTP 502 once", BOTH, once("http", status=502), OK, 2, None),
-    ("HTTP 403 of a proxy", BOTH, always("http", status=403), DENIED, 1, "403"),
-    ("dropped once", BOTH, once("drop-before"), OK, 2, None),
-    ("truncated once", BOTH, once("truncate"), OK, 2, None),
-    ("denied", BOTH, always("denied"), DENIED, 2, "permission denied"),
-    ("no such token", BOTH, always("expired-token"), CREDENTIALS, 2, "token"),
-    ("disabled", BOTH, always("disabled"), DISABLED, 1, "min_decryption_version"),
-    ("not found", BOTH, always("not-found"), NOT_FOUND, 1, "key-id"),
-    ("no mount", BOTH, always("no-mount"), NOT_FOUND, 1, "mount"),
-    ("bad ciphertext", OPEN, always("bad-ciphertext"), REJECTED, 1, "damaged"),
-    ("unknown error", BOTH, always("unknown"), REQUEST, 1, "400"),
-    ("garbage", BOTH, always("garbage"), MALFORMED, 1, "JSON|reply"),
-    ("empty reply", BOTH, always("empty"), MALFORMED, 1, "JSON|reply|empty"),
-    ("oversize", BOTH, always("oversize"), MALFORMED, 1, "large|long|bytes|exceed"),
-    ("wrong shape", BOTH, always("wrong-shape"), MALFORMED, 1, "reply"),
-    ("wrong type", BOTH, always("wrong-type"), MALFORMED, 1, "plaintext|reply"),
-    ("bad base64", BOTH, always("bad-base64"), MALFORMED, 1, "plaintext|base64"),
-    ("no plaintext", BOTH, always("missing-plaintext"), MALFORMED, 1, "plaintext"),
-    ("no ciphertext", SEAL, always("missing-ciphertext"), MALFORMED, 1, "ciphertext"),
-    ("no ciphertext of transit", SEAL, always("other-ciphertext"), MALFORMED, 1, "vault:v1"),
-    ("huge ciphertext", SEAL, always("huge-ciphertext"), MALFORMED, 1, "ciphertext"),
-    ("short plaintext", SEAL, always("short-plaintext"), MALFORMED, 1, "31"),
-    ("another plaintext", OPEN, always("wrong-plaintext"), MISMATCH, 1, "data key"),
-    ("rogue certificate", BOTH, always("wrong-certificate", certificate="rogue"), UNREACHABLE, 0, "certificate|ca-file"),
-]
-
-
-class VaultCase(common.Scenario):
     def setUp(self):
         super().setUp()
-        self.kms = StandIn("vault")
-        self.addCleanup(self.kms.__exit__)
-        self.kms.start()
-        self.audit = os.path.join(self.dir, "audit.log")
         self.token = token_of(self.kms.secret_id, self.kms.secret_key)
-        self.secrets = [self.kms.secret_key.encode()]
 
     def profile(self, **more):
-        values = {"kms": "vault", "endpoint": self.kms.endpoint, "ca-file": self.kms.ca_file, "key-id": self.kms.key_id,
-                  "token": self.token, "kms-timeout": TIMEOUT}
-        return {**values, **{name.replace("_", "-"): value for name, value in more.items()}}
+        return self.backend.profile(self.kms, **more)
 
     def vault_config(self, settings=None, **more):
         return self.config({"prod": self.profile(**more)}, audit_log=self.audit, **(settings or {}))
-
-    def check_no_secret(self, *texts):
-        texts = [text if isinstance(text, bytes) else str(text).encode() for text in texts]
-        if os.path.exists(self.audit):
-            texts.append(self.read(self.audit))
-        for text in texts:
-            for secret in self.secrets:
-                self.assertNotIn(secret, text)
 
     def counts(self):
         """{action: requests}"""
@@ -110,10 +49,6 @@ class VaultCase(common.Scenario):
             if words:
                 self.assertRegex(kmsenv.last["error"], words)
             self.check_no_secret(kmsenv.last, kmsenv.stderr())
-
-    @staticmethod
-    def wrap_of(message):
-        return reader.Header.parse(message).data_key.wraps[0]
 
 
 class RoundTrip(VaultCase):
@@ -193,51 +128,8 @@ class RoundTrip(VaultCase):
         self.refused(config, NOT_FOUND, message)
 
 
-class Matrix(VaultCase):
-    def test_matrix(self):
-        config = self.vault_config()
-        message = self.seal(config)
-        for name, verbs, rules, reason, calls, words in MATRIX:
-            for verb in verbs:
-                with self.subTest(name, verb=verb):
-                    self.kms.reset()
-                    self.kms.misbehave(*rules)
-                    if reason != OK:
-                        self.refused(config, reason, message if verb == "open" else None, words)
-                    elif verb == "open":
-                        self.opened(config, message)
-                    else:
-                        self.seal(config)
-                    action = "datakey" if verb == "seal" else "decrypt"
-                    self.assertEqual((self.kms.calls(action), self.kms.calls()), (calls, calls))
-
-    def test_redirect_is_not_followed(self):
-        config = self.vault_config()
-        self.kms.misbehave(*always("redirect", status=307, location=self.kms.trap_url))
-        self.refused(config, MALFORMED, words="redirect|JSON")
-        self.assertEqual((self.kms.trapped(), self.kms.calls()), (0, 1))
-
-    def test_nothing_of_the_data_key_is_told(self):
-        message = self.seal(self.vault_config())
-        dek = self.dek_of(self.wrap_of(message).ciphertext)
-        self.secrets += [dek, base64.b64encode(dek), dek.hex().encode()]
-        for kind in ("wrong-type", "bad-base64", "missing-ciphertext", "unknown"):
-            self.kms.misbehave(*once(kind))
-            with common.Tool(self.dir, self.vault_config()) as kmsenv:
-                kmsenv.open([message])
-                self.assertNotIn("hvs.", str(kmsenv.last))
-                self.check_no_secret(kmsenv.last, kmsenv.stderr())
-
-    def dek_of(self, ciphertext):
-        """By the key store's own file: version 1, bound to nothing."""
-        import json
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-        with open(os.path.join(self.kms.directory, "keys.json"), encoding="utf-8") as source:
-            key = base64.b64decode(json.load(source)["keys"][self.kms.key_id]["versions"][0])
-        raw = base64.b64decode(ciphertext.split(b":")[2])
-        dek = AESGCM(key).decrypt(raw[:12], raw[12:], bytes(4))
-        self.assertEqual((len(dek), len(b64encode(dek))), (32, 44))
-        return dek
+class Matrix(matrix.Case):
+    backend = backend_vault.Backend()
 
 
 class Tokens(VaultCase):

@@ -9,14 +9,19 @@ import importlib
 ALL = {"tencent": "Tencent", "vault": "Vault", "aws": "Aws"}
 
 
+# Misbehaviours by neutral names, which the tests of all back ends use. A dialect has every one of them, or says in
+# `lacks` why its service cannot do that. It may have more.
+ERRORS = ("throttled", "internal", "temporarily-unavailable", "expired-token", "denied", "disabled", "pending-delete",
+          "not-found", "bad-ciphertext", "bad-signature", "clock", "unknown")
+TAMPERS = ("wrong-shape", "wrong-type", "short-plaintext", "long-plaintext", "wrong-plaintext", "bad-base64", "wrong-key-id",
+           "missing-plaintext", "missing-ciphertext", "huge-ciphertext")
+
+
 class Dialect:
     name = ""
-    # misbehaviours by neutral names that every dialect translates into its own error codes:
-    # throttled, internal, expired-token, denied, disabled, not-found, bad-ciphertext, clock
-    errors = {}
-    # ways to spoil the content of a good reply: wrong-shape, short-plaintext, long-plaintext, bad-base64,
-    # wrong-key-id, missing-field, wrong-plaintext
-    tampers = {}
+    errors = {}     # neutral name: (the service's own code, message)
+    tampers = {}    # neutral name: how to spoil the content of a good reply; one that has nothing to spoil stays as it is
+    lacks = {}      # neutral name: why it has no such error or tampering
 
     def __init__(self, world):
         self.world = world

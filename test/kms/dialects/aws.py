@@ -161,6 +161,7 @@ class Aws(Dialect):
         "bad-ciphertext": ("InvalidCiphertextException", ""),
         "bad-signature": ("InvalidSignatureException", "The request signature we calculated does not match"),
         "clock": ("InvalidSignatureException", "Signature expired"),
+        "unknown": ("NobodyKnowsException", "nobody knows"),
     }
     tampers = {
         "wrong-shape": _wrong_shape,

@@ -160,6 +160,7 @@ class Tencent(Dialect):
         "bad-ciphertext": ("InvalidParameterValue.InvalidCiphertext", "the ciphertext is not valid"),
         "bad-signature": ("AuthFailure.SignatureFailure", "the signature does not match"),
         "clock": ("AuthFailure.SignatureExpire", "the signature has expired"),
+        "unknown": ("FailedOperation.NobodyKnows", "nobody knows"),
     }
 
     # Replies

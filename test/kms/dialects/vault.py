@@ -51,15 +51,21 @@ class Vault(Dialect):
     errors = {
         "throttled": (429, "request path \"transit\": rate limit quota exceeded"),
         "internal": (500, "internal error"),
-        "sealed": (503, "Vault is sealed"),
+        "temporarily-unavailable": (503, "Vault is sealed"),
         "behind": (412, "required index state not present"),
         "expired-token": NO_TOKEN,
         "denied": (403, "1 error occurred:\n\t* permission denied\n\n"),
         "disabled": TOO_OLD,
+        "pending-delete": (400, "error deleting policy: the key is soft deleted"),
         "not-found": NO_KEY,
         "no-mount": (404, "no handler for route \"transit/\". route entry not found."),
         "bad-ciphertext": BAD,
         "unknown": (400, "nobody knows hvs.leak"),
+    }
+    lacks = {
+        "bad-signature": "requests have a token and no signature",
+        "clock": "requests have no time in them",
+        "wrong-key-id": "replies with a data key do not name the master key",
     }
 
     # Replies
@@ -91,6 +97,7 @@ class Vault(Dialect):
         "wrong-type": _change("plaintext", lambda old: 12345),
         "bad-base64": _change("plaintext", lambda old: "?*" + old[2:]),
         "short-plaintext": _change("plaintext", lambda old: b64encode(base64.b64decode(old)[:-1])),
+        "long-plaintext": _change("plaintext", lambda old: b64encode(base64.b64decode(old) + b"x" * 8000)),
         "wrong-plaintext": _change("plaintext", lambda old: b64encode(os.urandom(len(base64.b64decode(old))))),
         "missing-plaintext": lambda self, document: document["data"].pop("plaintext", None),
         "missing-ciphertext": lambda self, document: document["data"].pop("ciphertext", None),
