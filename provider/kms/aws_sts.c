@@ -1,5 +1,4 @@
 /* Credentials of AWS for a web identity: the token in a file is exchanged at STS, which speaks forms and XML. */
-#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,23 +8,12 @@
 
 /* --- request -------------------------------------------------------------- */
 
-static void add_field(KMSENV_BUFFER *body, const char *name, const char *value)
-{
-    kmsenv_buffer_printf(body, "&%s=", name);
-    for (; *value != '\0'; value++) {
-        if (isalnum((unsigned char)*value) || strchr("-._~", *value) != NULL)
-            kmsenv_buffer_add(body, value, 1);
-        else
-            kmsenv_buffer_printf(body, "%%%02X", (unsigned)(unsigned char)*value);
-    }
-}
-
 int kmsenv_aws_sts_body(const char *role_arn, const char *session, const char *token, KMSENV_BUFFER *body, KMSENV_ERROR *err)
 {
     kmsenv_buffer_add_text(body, "Action=AssumeRoleWithWebIdentity&Version=2011-06-15");
-    add_field(body, "RoleArn", role_arn);
-    add_field(body, "RoleSessionName", session);
-    add_field(body, "WebIdentityToken", token);
+    kmsenv_form_add(body, "RoleArn", role_arn);
+    kmsenv_form_add(body, "RoleSessionName", session);
+    kmsenv_form_add(body, "WebIdentityToken", token);
     return !body->failed || kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "the web identity token is too long");
 }
 

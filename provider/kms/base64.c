@@ -22,6 +22,19 @@ int kmsenv_base64_add(KMSENV_BUFFER *b, const void *data, size_t n)
     return ok;
 }
 
+int kmsenv_base64url_add(KMSENV_BUFFER *b, const void *data, size_t n)
+{
+    size_t i, start = b->length;
+
+    if (!kmsenv_base64_add(b, data, n))
+        return 0;
+    for (i = start; i < b->length; i++)
+        b->data[i] = b->data[i] == '+' ? '-' : b->data[i] == '/' ? '_' : b->data[i];
+    while (b->length > start && b->data[b->length - 1] == '=')
+        b->data[--b->length] = '\0';
+    return 1;
+}
+
 /* Value of a base64 digit, 64 if it is none. */
 static unsigned digit(char c)
 {
@@ -72,5 +85,27 @@ int kmsenv_base64_decode(const char *text, size_t n, unsigned char *out, size_t 
         OPENSSL_cleanse(out, length);
     }
     OPENSSL_cleanse(last, sizeof(last));
+    return ok;
+}
+
+/* By way of the other alphabet; what is of that one only becomes something that is of neither. */
+int kmsenv_base64url_decode(const char *text, size_t n, unsigned char *out, size_t *outlen)
+{
+    static const char from[] = "-_+/=", to[] = "+/***";
+    KMSENV_BUFFER standard;
+    const char *found;
+    size_t i;
+    int ok;
+
+    if (n > TEXT_MAX || n % 4 == 1)
+        return 0;
+    kmsenv_buffer_init(&standard, n + 2, 1);
+    ok = kmsenv_buffer_add(&standard, text, n);
+    for (i = 0; ok && i < n; i++)
+        if (standard.data[i] != '\0' && (found = strchr(from, standard.data[i])) != NULL)
+            standard.data[i] = (unsigned char)to[found - from];
+    ok = ok && kmsenv_buffer_add(&standard, "==", (4 - n % 4) % 4)
+         && kmsenv_base64_decode(kmsenv_buffer_text(&standard), standard.length, out, outlen);
+    kmsenv_buffer_reset(&standard);
     return ok;
 }

@@ -90,6 +90,17 @@ const KMSENV_JSON *kmsenv_json_get(const KMSENV_JSON *json, const char *name)
     return member == NULL || is_a(member, cJSON_NULL) ? NULL : (const KMSENV_JSON *)member;
 }
 
+const KMSENV_JSON *kmsenv_json_at(const KMSENV_JSON *json, size_t i)
+{
+    const cJSON *child;
+
+    if (json == NULL || (!is_a(TREE(json), cJSON_Object) && !is_a(TREE(json), cJSON_Array)))
+        return NULL;
+    for (child = TREE(json)->child; child != NULL && i > 0; i--)
+        child = child->next;
+    return (const KMSENV_JSON *)child;
+}
+
 const char *kmsenv_json_text(const KMSENV_JSON *json)
 {
     return json == NULL || !is_a(TREE(json), cJSON_String) ? NULL : TREE(json)->valuestring;

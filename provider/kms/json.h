@@ -52,6 +52,8 @@ KMSENV_JSON *kmsenv_json_parse(KMSENV_BUFFER *text, KMSENV_JSON_SECRET *secrets,
 void kmsenv_json_free(KMSENV_JSON *root);
 /* Member of an object, by exact name. NULL if there is none, if it is null, or if json is no object (or NULL). Borrowed. */
 const KMSENV_JSON *kmsenv_json_get(const KMSENV_JSON *json, const char *name);
+/* The i-th element of a list, or member of an object whatever its name; NULL if there are not so many, or json is neither. */
+const KMSENV_JSON *kmsenv_json_at(const KMSENV_JSON *json, size_t i);
 /* The string; NULL if json is no string (or NULL). Borrowed. */
 const char *kmsenv_json_text(const KMSENV_JSON *json);
 /* A whole number within +-2^53. 0 if json is none. */

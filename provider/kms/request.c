@@ -74,6 +74,17 @@ const char *kmsenv_request_header(const KMSENV_REQUEST *r, const char *name)
     return NULL;
 }
 
+void kmsenv_form_add(KMSENV_BUFFER *body, const char *name, const char *value)
+{
+    kmsenv_buffer_printf(body, "%s%s=", body->length == 0 ? "" : "&", name);
+    for (; *value != '\0'; value++) {
+        if (isalnum((unsigned char)*value) || strchr("-._~", *value) != NULL)
+            kmsenv_buffer_add(body, value, 1);
+        else
+            kmsenv_buffer_printf(body, "%%%02X", (unsigned)(unsigned char)*value);
+    }
+}
+
 int kmsenv_request_check(const KMSENV_REQUEST *r, KMSENV_ERROR *err)
 {
     if (!r->body.failed && !r->target.failed && r->target.length > 0)
