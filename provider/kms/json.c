@@ -101,6 +101,11 @@ const KMSENV_JSON *kmsenv_json_at(const KMSENV_JSON *json, size_t i)
     return (const KMSENV_JSON *)child;
 }
 
+const char *kmsenv_json_name(const KMSENV_JSON *json)
+{
+    return TREE(json)->string;
+}
+
 const char *kmsenv_json_text(const KMSENV_JSON *json)
 {
     return json == NULL || !is_a(TREE(json), cJSON_String) ? NULL : TREE(json)->valuestring;

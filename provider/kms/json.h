@@ -16,6 +16,9 @@
 /* Opens an object, as the member `name` or as an element or whole text (NULL). Commas put themselves. */
 void kmsenv_json_open(KMSENV_BUFFER *b, const char *name);
 void kmsenv_json_close(KMSENV_BUFFER *b);
+/* Likewise a list; what is added to it has no name (NULL). */
+void kmsenv_json_open_list(KMSENV_BUFFER *b, const char *name);
+void kmsenv_json_close_list(KMSENV_BUFFER *b);
 /* A string member. Escapes what JSON says must be, nothing more: UTF-8 stays as it is. */
 void kmsenv_json_add_text(KMSENV_BUFFER *b, const char *name, const char *text);
 void kmsenv_json_add_bytes(KMSENV_BUFFER *b, const char *name, const void *text, size_t n);
@@ -54,6 +57,8 @@ void kmsenv_json_free(KMSENV_JSON *root);
 const KMSENV_JSON *kmsenv_json_get(const KMSENV_JSON *json, const char *name);
 /* The i-th element of a list, or member of an object whatever its name; NULL if there are not so many, or json is neither. */
 const KMSENV_JSON *kmsenv_json_at(const KMSENV_JSON *json, size_t i);
+/* The name of a member. */
+const char *kmsenv_json_name(const KMSENV_JSON *json);
 /* The string; NULL if json is no string (or NULL). Borrowed. */
 const char *kmsenv_json_text(const KMSENV_JSON *json);
 /* A whole number within +-2^53. 0 if json is none. */

@@ -75,6 +75,17 @@ void kmsenv_json_close(KMSENV_BUFFER *b)
     kmsenv_buffer_add(b, "}", 1);
 }
 
+void kmsenv_json_open_list(KMSENV_BUFFER *b, const char *name)
+{
+    begin(b, name);
+    kmsenv_buffer_add(b, "[", 1);
+}
+
+void kmsenv_json_close_list(KMSENV_BUFFER *b)
+{
+    kmsenv_buffer_add(b, "]", 1);
+}
+
 void kmsenv_json_add_bytes(KMSENV_BUFFER *b, const char *name, const void *text, size_t n)
 {
     begin(b, name);
