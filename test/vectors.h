@@ -9,12 +9,15 @@
 int vectors_tencent(const cJSON *vector, KMSENV_CRYPTO *crypto);
 int vectors_aws(const cJSON *vector, KMSENV_CRYPTO *crypto);
 int vectors_vault(const cJSON *vector, KMSENV_CRYPTO *crypto);
+int vectors_google(const cJSON *vector, KMSENV_CRYPTO *crypto);
 
 /* The value at a path of member names, "inputs/params/KeyId"; digits index arrays. NULL if it is not there or null. */
 const cJSON *vector_at(const cJSON *json, const char *path);
 const char *vector_text(const cJSON *json, const char *path);
 /* The value of a header of a captured request; NULL if it has none. */
 const char *vector_header(const cJSON *message, const char *name);
+/* Another file of a vendor's folder, into out. */
+int vector_file(const char *vendor, const char *name, KMSENV_BUFFER *out);
 /* A captured response as our transport would hand it over. To be reset. */
 int vector_reply(const cJSON *response, KMSENV_REPLY *reply);
 /* Our request has the method, target, Host and, parsed as JSON, the body of the captured one. */

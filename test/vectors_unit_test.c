@@ -19,6 +19,7 @@ static const struct { const char *vendor; int (*run)(const cJSON *, KMSENV_CRYPT
     { "tencent", vectors_tencent },
     { "aws", vectors_aws },
     { "vault", vectors_vault },
+    { "gcp", vectors_google },
 };
 
 static const char *directory;
@@ -81,6 +82,21 @@ int vector_reply(const cJSON *response, KMSENV_REPLY *reply)
     cJSON_ArrayForEach(header, vector_at(response, "headers"))
         kmsenv_buffer_printf(&reply->headers, "%s: %s\r\n", header->string, cJSON_GetStringValue((cJSON *)header));
     return TEST_true(kmsenv_buffer_add_text(&reply->body, body)) && TEST_false(reply->headers.failed);
+}
+
+int vector_file(const char *vendor, const char *name, KMSENV_BUFFER *out)
+{
+    char path[4096], chunk[4096];
+    FILE *f;
+    size_t n;
+
+    snprintf(path, sizeof(path), "%s/%s/%s", directory, vendor, name);
+    if (!TEST_ptr(f = fopen(path, "rb")))
+        return 0;
+    while ((n = fread(chunk, 1, sizeof(chunk), f)) > 0)
+        kmsenv_buffer_add(out, chunk, n);
+    fclose(f);
+    return TEST_false(out->failed) && TEST_size_t_gt(out->length, 0);
 }
 
 /* An encryption context is a string with JSON in it: two texts of one map are the same context, and no text that of {}. */
@@ -168,7 +184,7 @@ static int is_vector_file(const struct dirent *e)
 {
     size_t n = strlen(e->d_name);
 
-    return n > 5 && strcmp(e->d_name + n - 5, ".json") == 0;
+    return n > 5 && isdigit((unsigned char)e->d_name[0]) && strcmp(e->d_name + n - 5, ".json") == 0;   /* others are keys that vectors name */
 }
 
 static int run_file(const char *path, const char *vendor, int (*run)(const cJSON *, KMSENV_CRYPTO *), KMSENV_CRYPTO *crypto)

@@ -7,6 +7,7 @@ static const KMSENV_KMS_METHOD *const methods[] = {
     &kmsenv_kms_tencent,
     &kmsenv_kms_aws,
     &kmsenv_kms_vault,
+    &kmsenv_kms_google,
     NULL
 };
 
