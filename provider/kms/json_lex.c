@@ -335,11 +335,12 @@ static int read_value(LEXER *l, int depth)
 
 int kmsenv_json_check(KMSENV_BUFFER *text, KMSENV_JSON_SECRET *secrets, size_t count, KMSENV_ERROR *err)
 {
+    static unsigned char nothing[1];   /* what an empty text points to */
     LEXER l = { 0 };
     int ok;
 
-    l.start = l.p = text->data;
-    l.end = text->length == 0 ? text->data : text->data + text->length;
+    l.start = l.p = text->data == NULL ? nothing : text->data;
+    l.end = l.start + text->length;
     l.secrets = secrets;
     l.count = count;
     skip_blanks(&l);

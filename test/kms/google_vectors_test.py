@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives import serialization
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 OWN = os.path.join(os.path.dirname(HERE), "vectors")
-VECTORS = os.path.join(os.environ.get("KMSENV_TEST_VECTORS") or OWN, "gcp")
+VECTORS = os.path.join(os.environ.get("KMSENV_TEST_VECTORS") or OWN, "gcp")   # others may have fewer cases than our own
+COMPLETE = os.path.realpath(VECTORS) == os.path.realpath(os.path.join(OWN, "gcp"))
 
 import server  # noqa: E402
 from dialects import google  # noqa: E402
@@ -31,7 +32,7 @@ def cases():
 class Vectors(unittest.TestCase):
     def setUp(self):
         self.cases = cases()
-        self.assertTrue(self.cases, "no vectors in " + VECTORS)
+        self.assertTrue(self.cases or not COMPLETE, "no vectors in " + VECTORS)
 
     def test_tokens(self):
         checked = 0
@@ -54,7 +55,7 @@ class Vectors(unittest.TestCase):
             for more in ({"now": now + 3601}, {"now": now - 61}, {"audience": "https://other/"}):
                 self.refused(lambda: verify(token, **more))
             checked += 1
-        self.assertGreater(checked, 0)
+        self.assertTrue(checked > 0 or not COMPLETE)
 
     def refused(self, work):
         with self.assertRaises(google.Fault):
@@ -70,7 +71,7 @@ class Vectors(unittest.TestCase):
                         if name + "Crc32c" in members:
                             self.assertEqual(google.crc32c(google.base64.b64decode(members[name])), members[name + "Crc32c"], case["name"])
                             checked += 1
-        self.assertGreater(checked, 0)
+        self.assertTrue(checked > 0 or not COMPLETE)
 
     def test_shapes_are_those_of_the_vectors(self):
         world = server.World(KeyStore(None))
@@ -97,7 +98,7 @@ class Vectors(unittest.TestCase):
             seen.add(case["operation"])
             for member in set(shape) - {"versionTemplate"}:
                 self.assertIs(type(mine[case["operation"]].get(member)), type(shape[member]), case["name"] + " " + member)
-        self.assertTrue(seen)
+        self.assertTrue(seen == set(mine) or not COMPLETE)
 
 
 if __name__ == "__main__":
