@@ -11,12 +11,14 @@
 #include <strings.h>
 #include <sys/stat.h>
 #include "testutil.h"
+#include "kms/base64.h"
 #include "vectors.h"
 
 typedef enum option_en { OPT_ERR = -1, OPT_EOF = 0, OPT_EXPECT, OPT_TEST_ENUM } OPTION;
 
 static const struct { const char *vendor; int (*run)(const cJSON *, KMSENV_CRYPTO *); } runners[] = {
     { "tencent", vectors_tencent },
+    { "alibaba-dkms", vectors_alibaba_instance },
     { "aws", vectors_aws },
     { "vault", vectors_vault },
     { "gcp", vectors_google },
@@ -73,15 +75,20 @@ const char *vector_header(const cJSON *message, const char *name)
 int vector_reply(const cJSON *response, KMSENV_REPLY *reply)
 {
     const cJSON *header, *status = vector_at(response, "status");
-    const char *body = vector_text(response, "body_utf8");
+    const char *body = vector_text(response, "body_utf8"), *base64 = vector_text(response, "body_base64");
+    unsigned char decoded[8192];
+    size_t n = sizeof(decoded);
 
     kmsenv_reply_init(reply);
-    if (!TEST_ptr(status) || !TEST_ptr(body))
+    if (!TEST_ptr(status) || !TEST_true(body != NULL || base64 != NULL))
+        return 0;
+    if (body == NULL && !TEST_true(kmsenv_base64_decode(base64, strlen(base64), decoded, &n)))
         return 0;
     reply->status = status->valueint;
     cJSON_ArrayForEach(header, vector_at(response, "headers"))
         kmsenv_buffer_printf(&reply->headers, "%s: %s\r\n", header->string, cJSON_GetStringValue((cJSON *)header));
-    return TEST_true(kmsenv_buffer_add_text(&reply->body, body)) && TEST_false(reply->headers.failed);
+    return TEST_true(body != NULL ? kmsenv_buffer_add_text(&reply->body, body) : kmsenv_buffer_add(&reply->body, decoded, n))
+           && TEST_false(reply->headers.failed);
 }
 
 int vector_file(const char *vendor, const char *name, KMSENV_BUFFER *out)

@@ -31,6 +31,7 @@ static void credential_free(KMSENV_CREDENTIAL *c)
     OPENSSL_free(c->id);
     kmsenv_secret_free(c->secret);
     kmsenv_secret_free(c->token);
+    kmsenv_signer_free(c->signer);
     OPENSSL_free(c);
 }
 

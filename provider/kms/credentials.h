@@ -10,6 +10,7 @@
 # include "core/buffer.h"
 # include "core/error.h"
 # include "core/settings.h"
+# include "core/signer.h"
 # include "kms/endpoint.h"
 # include "kms/http.h"
 
@@ -18,6 +19,7 @@ typedef struct kmsenv_credential_st {
     char *id;            /* the part that is not secret, "" if the vendor has none */
     char *secret;        /* secret memory; NULL if the vendor has only a token */
     char *token;         /* secret memory; NULL if none */
+    KMSENV_SIGNER *signer;  /* a private key, freed with the set; NULL if the vendor has none. A source may set it. */
     int64_t expires;     /* Unix seconds; 0 = never */
     int64_t refresh;     /* Unix seconds from which a new set is wanted; set by credentials.c */
     int references;
