@@ -29,6 +29,7 @@ MAY_INCLUDE = {
 ONLY_IN = [
     ("curl", r'#\s*include\s*<curl/|\bcurl_easy_\w+\s*\(', r"kms/http\.c", ()),
     ("cJSON", r'#\s*include\s*<cjson/|\bcJSON_\w+\s*\(', r"kms/json\.c", ()),
+    ("nanopb", r'#\s*include\s*[<"]pb\w*\.h|\bpb_(en|de)code\w*\s*\(', r"kms/proto\.c", ()),
     ("getenv", r"\b(secure_)?getenv\s*\(", r"entry/config\.c|kms/credentials\w*\.c", ("cli",)),
     ("EVP fetch", r"\bEVP_(CIPHER|MD|MAC|KDF|RAND|KEYMGMT|SIGNATURE|KEM|ASYM_CIPHER)_fetch\s*\(|\bEVP_Q_\w+\s*\(",
      r"core/crypto\.c", ("cli",)),
@@ -227,6 +228,7 @@ BAD = [
     ("provider/attic/bad.c", "int x;\n", "no such room"),
     ("provider/dek/bad.c", "#include <curl/curl.h>\n", "curl has no place"),
     ("provider/kms/bad.c", "int f(void)\n{\n    return cJSON_IsTrue(0);\n}\n", "cJSON has no place"),
+    ("provider/kms/bad.c", "#include <pb_decode.h>\n", "nanopb has no place"),
     ("provider/core/bad.c", 'const char *f(void)\n{\n    return getenv("X");\n}\n', "getenv has no place"),
     ("provider/ops/bad.c", "void *f(void)\n{\n    return EVP_CIPHER_fetch(0, 0, 0);\n}\n", "EVP fetch"),
     ("provider/kms/bad.c", "void *f(void)\n{\n    return dlopen(0, 0);\n}\n", "dlopen"),

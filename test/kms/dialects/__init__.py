@@ -6,7 +6,7 @@ World, given to every dialect: .keys (KeyStore), .clock() (Unix seconds as the s
 """
 import importlib
 
-ALL = {"tencent": "Tencent", "vault": "Vault", "aws": "Aws", "google": "Google"}
+ALL = {"tencent": "Tencent", "vault": "Vault", "aws": "Aws", "google": "Google", "alibaba-instance": "AlibabaInstance"}
 
 
 # Misbehaviours by neutral names, which the tests of all back ends use. A dialect has every one of them, or says in
@@ -52,4 +52,4 @@ class Dialect:
 
 
 def load(name, world):
-    return getattr(importlib.import_module("dialects." + name), ALL[name])(world)
+    return getattr(importlib.import_module("dialects." + name.replace("-", "_")), ALL[name])(world)
