@@ -1,11 +1,15 @@
 #!/usr/bin/python3
 """kmsenv under a KMS instance of Alibaba Cloud (dedicated gateway) over the network: round trips, everything that can go
 wrong, both kinds of operations, ClientKeys. Outcomes, words of errors, exact numbers of calls, and that nothing secret is told."""
+import base64
 import json
 import os
 
+from cryptography.hazmat.primitives.serialization import pkcs12
+
 import backend_alibaba_instance
 import common
+import hygiene_test
 import matrix
 from backend_alibaba_instance import CLIENT_KEY, PASSWORD
 from common import TEXT
@@ -207,15 +211,17 @@ class ClientKeys(InstanceCase):
         self.refused_key("not base64", client_key_file=self.file("d.json", '{"KeyId": "KAAP.x", "PrivateKeyData": "*"}'))
 
     def test_legacy_encoding(self):
-        """As older ClientKeys are; and as those of the vectors, with RC2, for which OpenSSL's legacy provider must be found."""
+        """As older ClientKeys are; and as those of the vectors, whose certificate is under RC2, which OpenSSL has in its legacy
+        provider: not needed for the key."""
         text, public = alibaba_instance.make_client_key("KAAP.legacy", PASSWORD, legacy=True)
         self.kms.credentials(id="KAAP.legacy", secret=public)
         config = self.kms_config(client_key_file=self.file("legacy.json", text))
         self.opened(config, self.seal(config))
         rc2 = os.path.join(common.TEST, "vectors", "alibaba-dkms", "clientkey-legacy.json")
         self.refused_key("ClientKey is unknown", calls=2, client_key_file=rc2, client_key_password="Fake-Passw0rd_For-Tests")
-        self.refused_key("legacy provider", {"OPENSSL_MODULES": self.dir}, client_key_file=rc2,
+        self.refused_key("ClientKey is unknown", {"OPENSSL_MODULES": self.dir}, calls=2, client_key_file=rc2,
                          client_key_password="Fake-Passw0rd_For-Tests")
+        self.refused_key("legacy provider.*OPENSSL_MODULES", {"OPENSSL_MODULES": self.dir}, client_key_file=rc2)
 
     def test_refusals(self):
         other, public = alibaba_instance.make_client_key(CLIENT_KEY, PASSWORD)   # the same id with another key
@@ -238,6 +244,47 @@ class ClientKeys(InstanceCase):
         self.assertEqual((self.kms.calls(None, "ok"), self.kms.calls(None, "Unauthorized")), (6, 1))
         signers = [entry["signedBy"] for entry in self.kms.log() if entry["outcome"] == "ok"]
         self.assertEqual(signers, [CLIENT_KEY + ".1"] * 4 + [CLIENT_KEY + ".2"] * 2)
+
+
+class Memory(InstanceCase):
+    """Replies are not JSON here, and are read in place: where does what is secret in them, and in a ClientKey, stay?"""
+
+    def needles(self, message):
+        dek = self.backend.dek_of(self.keystore(), self.wrap_of(message))
+        return {"raw": dek, "half": dek[8:24], "hex": dek.hex().encode()}
+
+    def test_data_key(self):
+        config = self.kms_config()
+        message = self.seal(config)
+        for work in (lambda tool: tool.open([message] * 20), lambda tool: tool.seal([TEXT] * 20)):
+            kmsenv = self.tool(config)
+            results = work(kmsenv)
+            self.assertNotIn(None, results, kmsenv.last)
+            sealed = message if results[0] == TEXT else results[0]
+            needles = self.needles(sealed)
+            found = hygiene_test.search_memory(kmsenv.pid, {**needles, "marker": common.reader.Header.parse(sealed).data_key.id})
+            self.assertTrue(found["raw"] and found["marker"], "a cached key must be in memory somewhere")
+            flags = hygiene_test.Hygiene.flags_of(kmsenv.pid, found["raw"] + found["half"] + found["hex"])
+            self.assertTrue(all("dd" in f for f in flags.values()), "not in no-dump memory: %s" % flags)
+            self.assertTrue(kmsenv.ask("unload")["ok"])
+            self.assertEqual(hygiene_test.search_memory(kmsenv.pid, needles), {name: [] for name in needles})
+
+    def test_client_key(self):
+        """The private key is libcrypto's while it is in use; the password and the file's text are gone by then."""
+        password = self.file("password", PASSWORD)
+        with open(self.backend.client_key(self.kms), encoding="utf-8") as source:
+            data = json.load(source)["PrivateKeyData"]
+        key = pkcs12.load_pkcs12(base64.b64decode(data), PASSWORD.encode()).key.private_numbers()
+        kmsenv = self.tool(self.kms_config(client_key_password="file:" + password))
+        self.assertIsNotNone(kmsenv.seal([TEXT])[0], kmsenv.last)
+        # without what else begins like them in this test; two characters to one is how PKCS#12 has passwords
+        needles = {"password": PASSWORD.encode(), "wide password": PASSWORD.encode("utf-16-be"), "text": data[400:464].encode(),
+                   "DER": key.p.to_bytes(128, "big")}
+        self.assertEqual(hygiene_test.search_memory(kmsenv.pid, needles), {name: [] for name in needles})
+        limbs = {"prime": key.p.to_bytes(128, "little"), "exponent": key.d.to_bytes(256, "little")}
+        self.assertTrue(hygiene_test.search_memory(kmsenv.pid, limbs)["prime"], "the search is broken")
+        self.assertTrue(kmsenv.ask("unload")["ok"])
+        self.assertEqual(hygiene_test.search_memory(kmsenv.pid, {**needles, **limbs}), {name: [] for name in {**needles, **limbs}})
 
 
 if __name__ == "__main__":
