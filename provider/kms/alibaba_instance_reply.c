@@ -137,7 +137,7 @@ static int is_authenticated(const char *algorithm)
 static int read_wrap(const KMSENV_INSTANCE_ACTION *a, const FIELDS *f, const KMSENV_RESULT *result, KMSENV_INSTANCE_WRAP *wrap,
                      KMSENV_ERROR *err)
 {
-    wrap->advance = a->advance;
+    wrap->advance = a->advance != 0;
     if (!take_word(f->key_id, wrap->key_id, sizeof(wrap->key_id)) || wrap->key_id[0] == '\0')
         return kmsenv_result_malformed(err, "no KeyId, or one that is none");
     if (!take_word(f->algorithm, wrap->algorithm, sizeof(wrap->algorithm)))

@@ -4,6 +4,7 @@ wrong, both kinds of operations, ClientKeys. Outcomes, words of errors, exact nu
 import base64
 import json
 import os
+import subprocess
 
 from cryptography.hazmat.primitives.serialization import pkcs12
 
@@ -151,6 +152,37 @@ class Wraps(InstanceCase):
             self.assertEqual(self.counts(), {action: 1})
             self.opened(self.kms_config(), message)
             self.assertEqual(self.counts(), {action: 1, action.replace("En", "De"): 1})
+
+
+class Operations(InstanceCase):
+    """Those that no cipher reaches."""
+
+    def tool_says(self, operation, **more):
+        words = ["%s=%s" % pair for pair in self.profile(**more).items() if pair[0] != "kms"]
+        path = os.environ.get("KMSENV_TEST_KMS_TOOL") or os.path.join(common.BUILD, "test", "kms_tool")
+        run = subprocess.run([path, operation, "alibaba-instance", *words], capture_output=True, timeout=60,
+                             env=common.clean_environment(HOME=self.dir))
+        self.assertEqual((run.returncode, run.stderr), (0, b""), run)
+        self.check_no_secret(run.stdout)
+        return json.loads(run.stdout)
+
+    def test_describe_tries_the_key(self):
+        for calls, prefix in (("advance", "Advance"), ("plain", "")):
+            self.kms.reset()
+            self.assertEqual(self.tool_says("describe", calls=calls), {"ok": True, "reason": 0, "text": "Enabled"})
+            self.assertEqual(self.counts(), {prefix + "GenerateDataKey": 1, prefix + "Decrypt": 1})
+        self.kms.reset()
+        self.kms.misbehave({"do": "wrong-plaintext", "action": "AdvanceDecrypt"})
+        self.assertRegex(self.tool_says("describe")["text"], "another data key")
+        self.kms.reset()
+        self.kms.set_state(self.kms.key_id, "Disabled")
+        self.assertEqual(self.tool_says("describe")["reason"], DISABLED)
+        self.assertEqual(self.counts(), {"AdvanceGenerateDataKey": 1})
+
+    def test_reencrypt_is_decrypt_and_encrypt(self):
+        """There is no such operation."""
+        self.assertEqual(self.tool_says("reencrypt", context="app=x"), {"ok": True, "reason": 0, "text": "opens"})
+        self.assertEqual(self.counts(), {"AdvanceGenerateDataKey": 1, "AdvanceDecrypt": 2, "AdvanceEncrypt": 1})
 
 
 class Limits(InstanceCase):
