@@ -1,6 +1,9 @@
 """A KMS instance of Alibaba Cloud, for the tests of all back ends (matrix.py)."""
+import functools
 import json
 import os
+
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 import matrix
 from common import write_private
@@ -9,6 +12,12 @@ from matrix import BOTH, CONTEXT, Row, always
 from dialects import alibaba_instance
 
 CLIENT_KEY, PASSWORD = "KAAP.00000000-0000-4000-8000-000000007e57", "TESTpassword-of-ClientKey"
+
+
+@functools.lru_cache(None)
+def _key(identity):
+    """Making one takes longer than most tests."""
+    return rsa.generate_private_key(65537, 2048)
 
 
 class Backend(matrix.Backend):
@@ -23,7 +32,7 @@ class Backend(matrix.Backend):
         """Path of a ClientKey file that the stand-in knows; a new one only if it is not there."""
         path = os.path.join(standin.directory, name)
         if not os.path.exists(path):
-            text, public = alibaba_instance.make_client_key(identity, PASSWORD)
+            text, public = alibaba_instance.make_client_key(identity, PASSWORD, _key(identity))
             write_private(path, text)
             standin.credentials(id=identity, secret=public, **credential)
         return path
