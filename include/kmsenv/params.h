@@ -20,6 +20,29 @@
 # define KMSENV_CIPHER_PARAM_HEADER       "kmsenv.header"        /* octets: DER MessageHeader */
 # define KMSENV_CIPHER_PARAM_DATA_KEY_ID  "kmsenv.data-key-id"   /* octets: 24 bytes */
 
+/* Key types for EVP_PKEY: a wrapped data key, and a master key of a KMS (which the store makes, from kms: URIs). */
+# define KMSENV_KEYMGMT_DATA_KEY       "kms-envelope"
+# define KMSENV_KEYMGMT_MASTER_KEY     "kms-master-key"
+
+/* Settable when a data key is generated (EVP_PKEY_CTX, -pkeyopt). */
+# define KMSENV_PKEY_PARAM_BITS        "bits"                  /* unsigned: 128, 192, 256 (default) or 512 */
+# define KMSENV_PKEY_PARAM_PROFILE     "profile"               /* UTF-8: as kmsenv.profile */
+# define KMSENV_PKEY_PARAM_CONTEXT     "context"               /* UTF-8: as kmsenv.context; also for operations with a master key */
+# define KMSENV_PKEY_PARAM_KEYRING     "keyring"               /* UTF-8: "yes" writes the new key into the keyring, too */
+
+/* Gettable from a key; the first is also what EVP_PKEY_fromdata() takes. */
+# define KMSENV_PKEY_PARAM_DATA_KEY    "kmsenv.data-key"       /* octets: DER DataKey */
+# define KMSENV_PKEY_PARAM_ID          "kmsenv.data-key-id"    /* octets: 24 bytes */
+# define KMSENV_PKEY_PARAM_REFERENCE   "kmsenv.reference"      /* octets: 32 bytes, what a program uses as its key */
+# define KMSENV_PKEY_PARAM_KMS         "kmsenv.kms"            /* UTF-8: kind of KMS of a master key */
+# define KMSENV_PKEY_PARAM_KEY_ID      "kmsenv.key-id"         /* UTF-8: its id there */
+
+/* Settable for a key encapsulation with a master key. */
+# define KMSENV_KEM_PARAM_SECRET_LEN   "secret-length"         /* unsigned: bytes of the secret: 16, 24, 32 (default) or 64 */
+
+/* Gettable from the provider: the setting `keyring` as it is in force; empty if there is none. */
+# define KMSENV_PROV_PARAM_KEYRING     "kmsenv.keyring"        /* UTF-8 pointer */
+
 /* Counters of the provider, OSSL_PROVIDER_get_params(), unsigned 64 bit. */
 # define KMSENV_COUNTERS(X) \
     X(KMS_CALLS,        "kmsenv.kms-calls",        "operations asked of a KMS, whatever their outcome") \

@@ -26,6 +26,7 @@ extern const KMSENV_COMMAND kmsenv_command_init;
 extern const KMSENV_COMMAND kmsenv_command_inspect;
 extern const KMSENV_COMMAND kmsenv_command_doctor;
 extern const KMSENV_COMMAND kmsenv_command_settings;
+extern const KMSENV_COMMAND kmsenv_command_keyring;
 
 /*
  * The next option of a command: its value in the table, or -1 when the command line is done with
@@ -38,6 +39,12 @@ int kmsenv_cli_failed(const char *fmt, ...) __attribute__((format(printf, 1, 2))
 int kmsenv_cli_usage(const KMSENV_COMMAND *command, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* As kmsenv_cli_failed(), with the text of err. */
 int kmsenv_cli_error(const KMSENV_ERROR *err);
+/* The provider in the default library context: as openssl.cnf says, or else loaded by name. provider.c. */
+int kmsenv_cli_use_provider(KMSENV_ERROR *err);
+/* What went wrong, from OpenSSL's error queue, which is emptied: the entry of that provider if there is one, else the first. Returns its reason. */
+int kmsenv_cli_take_error(const char *provider, char *text, size_t room);
+/* As kmsenv_cli_failed(), with what the error queue says. */
+int kmsenv_cli_openssl_error(const char *what);
 /* Flushes stdout: a full disk or a closed pipe must not look like success. Returns status, or FAILED. */
 int kmsenv_cli_finish(int status);
 

@@ -10,6 +10,7 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/provider.h>
+#include "cli/cli.h"
 #include "cli/doctor.h"
 #include "core/clock.h"
 #include "kmsenv/params.h"
@@ -24,30 +25,6 @@ typedef struct instance_st {
     OSSL_PROVIDER *ours, *standard;     /* loaded by us, when no configuration does it */
     EVP_CIPHER *cipher;
 } INSTANCE;
-
-/* What went wrong, from OpenSSL's error queue: our own entry if there is one, else the first. Empties the queue. */
-static int take_error(const char *provider, char *text, size_t room)
-{
-    const char *data, *library;
-    unsigned long code;
-    int flags, reason = KMSENV_R_NONE;
-
-    text[0] = '\0';
-    while ((code = ERR_get_error_all(NULL, NULL, NULL, &data, &flags)) != 0) {
-        library = ERR_lib_error_string(code);
-        if (library != NULL && strcmp(library, provider) == 0 && reason == KMSENV_R_NONE) {
-            reason = ERR_GET_REASON(code);
-            snprintf(text, room, "%s", (flags & ERR_TXT_STRING) != 0 && *data != '\0' ? data : ERR_reason_error_string(code));
-        } else if (text[0] == '\0') {
-            ERR_error_string_n(code, text, room);
-            if ((flags & ERR_TXT_STRING) != 0)
-                snprintf(text + strlen(text), room - strlen(text), ": %s", data);
-        }
-    }
-    if (text[0] == '\0')
-        snprintf(text, room, "OpenSSL gives no cause");
-    return reason;
-}
 
 static const char *name_of(const KMSENV_INSTALLATION *in)
 {
@@ -120,7 +97,7 @@ static int check_provider(const KMSENV_INSTALLATION *in, KMSENV_REPORT *report)
         kmsenv_reportf(report, KMSENV_CHECK_OK, "provider", NULL, "%s %s is loaded and offers %s", name_of(in), version,
                        KMSENV_CIPHER_ENVELOPE);
     } else {
-        take_error(name_of(in), text, sizeof(text));
+        kmsenv_cli_take_error(name_of(in), text, sizeof(text));
         if (x.libctx != NULL && OSSL_PROVIDER_available(x.libctx, name_of(in)))
             remedy = "check default_properties in the configuration file: it must not exclude kmsenv";
         kmsenv_reportf(report, KMSENV_CHECK_FAILED, "provider", remedy, "%s is not usable: %s", name_of(in), text);
@@ -151,7 +128,7 @@ static int crypt(const INSTANCE *x, const char *profile, int enc, const unsigned
 static void report_failure(const KMSENV_INSTALLATION *in, const char *subject, const char *what, uint64_t ms, KMSENV_REPORT *report)
 {
     char text[1024];
-    int reason = take_error(name_of(in), text, sizeof(text));
+    int reason = kmsenv_cli_take_error(name_of(in), text, sizeof(text));
 
     kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, kmsenv_doctor_remedy(reason), "cannot %s (after %" PRIu64 " ms): %s",
                    what, ms, text);

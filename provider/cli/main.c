@@ -13,6 +13,7 @@ static const KMSENV_COMMAND *const commands[] = {
     &kmsenv_command_inspect,
     &kmsenv_command_doctor,
     &kmsenv_command_settings,
+    &kmsenv_command_keyring,
     NULL
 };
 

@@ -23,6 +23,7 @@ struct kmsenv_crypto_st {
     KMSENV_LOCK *lock;
     atomic_int ready;
     OSSL_PROVIDER *provider, *base;
+    OSSL_PROVIDER *tables[2];          /* whose tables were handed out: they stay loaded */
     EVP_CIPHER *gcm[3];
     EVP_MAC *hmac;
     EVP_MD *sha256;
@@ -44,6 +45,13 @@ KMSENV_CRYPTO *kmsenv_crypto_new(const OSSL_CORE_HANDLE *handle, const OSSL_DISP
     return c;
 }
 
+static void unload(OSSL_PROVIDER **provider)
+{
+    if (*provider != NULL)
+        OSSL_PROVIDER_unload(*provider);
+    *provider = NULL;
+}
+
 static void drop_fetched(KMSENV_CRYPTO *c)
 {
     size_t i;
@@ -56,11 +64,8 @@ static void drop_fetched(KMSENV_CRYPTO *c)
     c->hmac = NULL;
     EVP_MD_free(c->sha256);
     c->sha256 = NULL;
-    if (c->provider != NULL)
-        OSSL_PROVIDER_unload(c->provider);
-    if (c->base != NULL)
-        OSSL_PROVIDER_unload(c->base);
-    c->provider = c->base = NULL;
+    unload(&c->provider);
+    unload(&c->base);
 }
 
 void kmsenv_crypto_free(KMSENV_CRYPTO *crypto)
@@ -68,6 +73,8 @@ void kmsenv_crypto_free(KMSENV_CRYPTO *crypto)
     if (crypto == NULL)
         return;
     drop_fetched(crypto);
+    unload(&crypto->tables[0]);
+    unload(&crypto->tables[1]);
     OSSL_LIB_CTX_free(crypto->libctx);
     OPENSSL_free(crypto->provider_name);
     kmsenv_lock_free(crypto->lock);
@@ -137,6 +144,35 @@ int kmsenv_crypto_ready(KMSENV_CRYPTO *crypto, KMSENV_ERROR *err)
     }
     kmsenv_lock_release(crypto->lock);
     return ok;
+}
+
+/* Under the lock. The chosen provider, and the default one for what that lacks. */
+static size_t load_for_tables(KMSENV_CRYPTO *c)
+{
+    const char *const name[2] = { c->provider_name, "default" };
+    size_t i, n = 0;
+
+    for (i = 0; i < 2; i++)
+        if ((i == 0 || strcmp(name[0], name[1]) != 0) && (c->tables[n] = OSSL_PROVIDER_load(c->libctx, name[i])) != NULL)
+            n++;
+    return n;
+}
+
+size_t kmsenv_crypto_tables(KMSENV_CRYPTO *crypto, int operation, KMSENV_CRYPTO_TABLE out[2])
+{
+    size_t i, n;
+    int no_store;
+
+    kmsenv_lock_take(crypto->lock);
+    ERR_set_mark();
+    n = crypto->tables[0] == NULL ? load_for_tables(crypto) : crypto->tables[1] == NULL ? 1 : 2;
+    for (i = 0; i < n; i++) {
+        out[i].algorithms = OSSL_PROVIDER_query_operation(crypto->tables[i], operation, &no_store);
+        out[i].provctx = OSSL_PROVIDER_get0_provider_ctx(crypto->tables[i]);
+    }
+    ERR_pop_to_mark();
+    kmsenv_lock_release(crypto->lock);
+    return n;
 }
 
 EVP_CIPHER *kmsenv_crypto_get0_gcm(const KMSENV_CRYPTO *crypto, size_t keylen)

@@ -24,6 +24,17 @@ OSSL_LIB_CTX *kmsenv_crypto_get0_libctx(const KMSENV_CRYPTO *crypto);
 /* Loads the inner provider and fetches, if that was not done yet. Cheap afterwards. Everything below does it by itself. */
 int kmsenv_crypto_ready(KMSENV_CRYPTO *crypto, KMSENV_ERROR *err);
 
+/*
+ * What the inner providers offer for an operation, as they tell the core: for adapters that hand calls through to them.
+ * First the chosen provider, then the default one if that is another. Returns how many there are. algorithms may be NULL.
+ * Everything stays valid as long as crypto.
+ */
+typedef struct kmsenv_crypto_table_st {
+    const OSSL_ALGORITHM *algorithms;
+    void *provctx;
+} KMSENV_CRYPTO_TABLE;
+size_t kmsenv_crypto_tables(KMSENV_CRYPTO *crypto, int operation, KMSENV_CRYPTO_TABLE out[2]);
+
 /* AES-GCM with a key of 16, 24 or 32 bytes. Borrowed; NULL for another length. Needs kmsenv_crypto_ready() before. */
 EVP_CIPHER *kmsenv_crypto_get0_gcm(const KMSENV_CRYPTO *crypto, size_t keylen);
 /* n random bytes from the public (salts, nonces) or private (keys) generator. */

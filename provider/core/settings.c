@@ -122,14 +122,14 @@ static int parse_scaled(const KMSENV_SETTING *s, const UNIT *unit, const char *t
     return 1;
 }
 
-static int parse_boolean(const char *text, uint64_t *out)
+int kmsenv_setting_boolean(const char *text, int *yes)
 {
     static const char *const word[] = { "no", "yes", "0", "1", "off", "on", "false", "true" };
     size_t i;
 
     for (i = 0; i < sizeof(word) / sizeof(word[0]); i++) {
         if (strcmp(text, word[i]) == 0) {
-            *out = i & 1;
+            *yes = i & 1;
             return 1;
         }
     }
@@ -193,6 +193,7 @@ static int is_printable(const char *text)
 static int parse_value(const KMSENV_SETTING *s, const char *text, uint64_t *number)
 {
     size_t n = strnlen(text, VALUE_MAX + 1);
+    int yes;
 
     if (n == 0 || n > VALUE_MAX || !is_printable(text))
         return 0;
@@ -204,7 +205,10 @@ static int parse_value(const KMSENV_SETTING *s, const char *text, uint64_t *numb
     case KMSENV_SIZE:
         return parse_scaled(s, size_unit, text, number);
     case KMSENV_BOOLEAN:
-        return parse_boolean(text, number);
+        if (!kmsenv_setting_boolean(text, &yes))
+            return 0;
+        *number = (uint64_t)yes;
+        return 1;
     case KMSENV_CHOICE:
         return is_choice(s->accepts, text);
     case KMSENV_PATH:

@@ -58,6 +58,8 @@ int kmsenv_section_missing(const KMSENV_SECTION *section, const char *name, KMSE
 /* "section [y]: ..." as a CONFIG_INVALID error, for settings that do not go together or that a table cannot check. Returns 0. */
 int kmsenv_section_invalid(const KMSENV_SECTION *section, KMSENV_ERROR *err, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+/* yes or no, in any of the words that a BOOLEAN accepts. 0 if text is none of them. */
+int kmsenv_setting_boolean(const char *text, int *yes);
 /* What a setting accepts, as text, into out (always terminated). Returns out. */
 const char *kmsenv_setting_accepts(const KMSENV_SETTING *setting, char *out, size_t room);
 

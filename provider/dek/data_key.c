@@ -60,6 +60,23 @@ void kmsenv_dek_id_hex(const unsigned char id[KMSENV_DEK_ID_LEN], char *out)
     out[2 * i] = '\0';
 }
 
+int kmsenv_dek_id_from_hex(const char *hex, unsigned char id[KMSENV_DEK_ID_LEN])
+{
+    size_t i;
+    int high, low;
+
+    if (strlen(hex) != 2 * KMSENV_DEK_ID_LEN)
+        return 0;
+    for (i = 0; i < KMSENV_DEK_ID_LEN; i++) {
+        high = OPENSSL_hexchar2int((unsigned char)hex[2 * i]);
+        low = OPENSSL_hexchar2int((unsigned char)hex[2 * i + 1]);
+        if (high < 0 || low < 0)
+            return 0;
+        id[i] = (unsigned char)(high << 4 | low);
+    }
+    return 1;
+}
+
 const char *kmsenv_shown(const char *text, char out[64])
 {
     size_t i;
@@ -83,12 +100,17 @@ void kmsenv_data_key_free(KMSENV_DATA_KEY *key)
 
     if (key == NULL)
         return;
-    for (i = 0; i < key->wraps; i++) {
-        OPENSSL_free(key->wrap[i].kms);
-        kmsenv_blob_reset(&key->wrap[i].blob);
-        kmsenv_context_reset(&key->wrap[i].context);
-    }
+    for (i = 0; i < key->wraps; i++)
+        kmsenv_wrap_reset(&key->wrap[i]);
     OPENSSL_free(key);
+}
+
+void kmsenv_wrap_reset(KMSENV_WRAP *wrap)
+{
+    OPENSSL_free(wrap->kms);
+    wrap->kms = NULL;
+    kmsenv_blob_reset(&wrap->blob);
+    kmsenv_context_reset(&wrap->context);
 }
 
 /* --- reading -------------------------------------------------------------- */
@@ -187,10 +209,10 @@ static int get_data_key(const DATA_KEY *from, KMSENV_DATA_KEY *to, KMSENV_ERROR 
 }
 
 /* Is der the one and only encoding of what was read from it? */
-static int is_canonical(const DATA_KEY *asn1, const unsigned char *der, size_t len)
+static int is_canonical(const void *asn1, const ASN1_ITEM *item, const unsigned char *der, size_t len)
 {
     unsigned char *again = NULL;
-    int n = ASN1_item_i2d((const ASN1_VALUE *)asn1, &again, ASN1_ITEM_rptr(DATA_KEY));
+    int n = ASN1_item_i2d(asn1, &again, item);
     int same = n > 0 && (size_t)n == len && memcmp(again, der, len) == 0;
 
     OPENSSL_free(again);
@@ -211,7 +233,7 @@ KMSENV_DATA_KEY *kmsenv_data_key_parse(const unsigned char *der, size_t len, KMS
              || (asn1 = (DATA_KEY *)ASN1_item_d2i(NULL, &p, (long)len, ASN1_ITEM_rptr(DATA_KEY))) == NULL
              || p != der + len)
         malformed(err, "not the expected ASN.1 structure");
-    else if (!is_canonical(asn1, der, len))
+    else if (!is_canonical(asn1, ASN1_ITEM_rptr(DATA_KEY), der, len))
         malformed(err, "not in DER");
     else
         ok = get_data_key(asn1, key, err);
@@ -249,7 +271,7 @@ static int put_context(const KMSENV_CONTEXT *from, STACK_OF(PAIR) **to)
     return 1;
 }
 
-static int put_wrap(const KMSENV_WRAP *from, STACK_OF(WRAP) *to)
+static WRAP *make_wrap(const KMSENV_WRAP *from)
 {
     WRAP *w = (WRAP *)ASN1_item_new(ASN1_ITEM_rptr(WRAP));
     int ok = w != NULL && set_text(w->kms, from->kms) && set_text(w->key_id, from->blob.key_id)
@@ -259,7 +281,17 @@ static int put_wrap(const KMSENV_WRAP *from, STACK_OF(WRAP) *to)
     if (ok && from->blob.extra_len > 0)
         ok = (w->extra = ASN1_OCTET_STRING_new()) != NULL
             && ASN1_OCTET_STRING_set(w->extra, from->blob.extra, (int)from->blob.extra_len);
-    if (ok && sk_WRAP_push(to, w))
+    if (ok)
+        return w;
+    ASN1_item_free((ASN1_VALUE *)w, ASN1_ITEM_rptr(WRAP));
+    return NULL;
+}
+
+static int put_wrap(const KMSENV_WRAP *from, STACK_OF(WRAP) *to)
+{
+    WRAP *w = make_wrap(from);
+
+    if (w != NULL && sk_WRAP_push(to, w))
         return 1;
     ASN1_item_free((ASN1_VALUE *)w, ASN1_ITEM_rptr(WRAP));
     return 0;
@@ -286,4 +318,40 @@ int kmsenv_data_key_encode(const KMSENV_DATA_KEY *key, int detached, unsigned ch
         return kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory to encode a data key");
     *outlen = (size_t)n;
     return 1;
+}
+
+/* --- a wrap by itself ----------------------------------------------------- */
+
+int kmsenv_wrap_parse(KMSENV_WRAP *wrap, const unsigned char *der, size_t len, KMSENV_ERROR *err)
+{
+    const unsigned char *p = der;
+    WRAP *asn1 = NULL;
+    int ok = 0;
+
+    memset(wrap, 0, sizeof(*wrap));
+    ERR_set_mark();
+    if (len > KMSENV_HEADER_MAX
+            || (asn1 = (WRAP *)ASN1_item_d2i(NULL, &p, (long)len, ASN1_ITEM_rptr(WRAP))) == NULL
+            || p != der + len || !is_canonical(asn1, ASN1_ITEM_rptr(WRAP), der, len))
+        malformed(err, "not a wrap in DER");
+    else
+        ok = get_wrap(asn1, wrap, err);
+    ASN1_item_free((ASN1_VALUE *)asn1, ASN1_ITEM_rptr(WRAP));
+    ERR_pop_to_mark();
+    return ok;
+}
+
+int kmsenv_wrap_encode(const KMSENV_WRAP *wrap, unsigned char **out, size_t *outlen, KMSENV_ERROR *err)
+{
+    WRAP *asn1;
+    int n;
+
+    *out = NULL;
+    ERR_set_mark();
+    asn1 = make_wrap(wrap);
+    n = asn1 == NULL ? -1 : ASN1_item_i2d((const ASN1_VALUE *)asn1, out, ASN1_ITEM_rptr(WRAP));
+    ASN1_item_free((ASN1_VALUE *)asn1, ASN1_ITEM_rptr(WRAP));
+    ERR_pop_to_mark();
+    *outlen = n > 0 ? (size_t)n : 0;
+    return n > 0 || kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory to write a wrap");
 }

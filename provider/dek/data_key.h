@@ -42,9 +42,15 @@ void kmsenv_data_key_free(KMSENV_DATA_KEY *key);
 KMSENV_DATA_KEY *kmsenv_data_key_parse(const unsigned char *der, size_t len, KMSENV_ERROR *err);
 /* DER of key into *out (OPENSSL_free) and *outlen. detached: without the wraps. */
 int kmsenv_data_key_encode(const KMSENV_DATA_KEY *key, int detached, unsigned char **out, size_t *outlen, KMSENV_ERROR *err);
+/* One wrap by itself, as DER: strict parse into *wrap (zeroed before; to be reset in any case), and encoding. */
+int kmsenv_wrap_parse(KMSENV_WRAP *wrap, const unsigned char *der, size_t len, KMSENV_ERROR *err);
+int kmsenv_wrap_encode(const KMSENV_WRAP *wrap, unsigned char **out, size_t *outlen, KMSENV_ERROR *err);
+void kmsenv_wrap_reset(KMSENV_WRAP *wrap);
 int kmsenv_dek_length_is_valid(size_t length);
 /* Lower-case hex of an id, terminated: out has 2 * KMSENV_DEK_ID_LEN + 1 bytes. */
 void kmsenv_dek_id_hex(const unsigned char id[KMSENV_DEK_ID_LEN], char *out);
+/* The other way; 48 digits of either case and nothing else. */
+int kmsenv_dek_id_from_hex(const char *hex, unsigned char id[KMSENV_DEK_ID_LEN]);
 /* Text of a message for an error: cut to 60 bytes, anything not printable replaced. Static per call site: out has 64 bytes. */
 const char *kmsenv_shown(const char *text, char out[64]);
 

@@ -168,6 +168,11 @@ const unsigned char *kmsenv_dek_get0_id(const KMSENV_DEK *dek)
     return dek->id;
 }
 
+const unsigned char *kmsenv_dek_get0_secret(const KMSENV_DEK *dek)
+{
+    return dek->secret;
+}
+
 size_t kmsenv_dek_get_length(const KMSENV_DEK *dek)
 {
     return dek->length;

@@ -2,20 +2,6 @@
 #include <openssl/crypto.h>
 #include "core/buffer.h"
 #include "dek/deks_local.h"
-#include "dek/keyring.h"
-
-static const unsigned char reference_mark[8] = { 'k', 'm', 's', 'e', 'n', 'v', ':', 0x01 };
-
-int kmsenv_reference_parse(const unsigned char *key, size_t len, const unsigned char **id, size_t *idlen)
-{
-    if (len < sizeof(reference_mark) + 8 || memcmp(key, reference_mark, sizeof(reference_mark)) != 0)
-        return 0;
-    *id = key + sizeof(reference_mark);
-    *idlen = len - sizeof(reference_mark);
-    if (*idlen > KMSENV_DEK_ID_LEN)
-        *idlen = KMSENV_DEK_ID_LEN;
-    return 1;
-}
 
 /* FNV-1a: it finds the place in a table of a few entries that this process made itself. */
 static uint64_t hash_of(const unsigned char *p, size_t n)
@@ -154,6 +140,7 @@ int kmsenv_dek_request_set_profiles(KMSENV_DEK_REQUEST *request, const char *nam
     }
     memcpy(request->profile, chosen, count * sizeof(chosen[0]));
     request->count = count;
+    request->has_profiles = 1;
     return set_name(request) || no_memory(err);
 }
 
@@ -185,33 +172,16 @@ int kmsenv_dek_request_is_detached(const KMSENV_DEK_REQUEST *request)
     return request->detached;
 }
 
-/* The DER of the keyring's data key that a full-length reference names. */
-static int resolve_reference(KMSENV_DEK_REQUEST *r, const unsigned char *id, size_t idlen, KMSENV_ERROR *err)
-{
-    KMSENV_DATA_KEY *key;
-    int ok;
-
-    if (idlen != KMSENV_DEK_ID_LEN)
-        return kmsenv_error_set(err, KMSENV_R_PARAMETER_INVALID, "a key reference for a message has 32 bytes");
-    if ((key = kmsenv_keyring_load(r->deks->keyring, id, err)) == NULL)
-        return 0;
-    ok = kmsenv_data_key_encode(key, 0, &r->data_key, &r->data_key_len, err);
-    kmsenv_data_key_free(key);
-    return ok;
-}
-
 int kmsenv_dek_request_set_data_key(KMSENV_DEK_REQUEST *request, const unsigned char *bytes, size_t len, KMSENV_ERROR *err)
 {
-    const unsigned char *id;
     KMSENV_DATA_KEY *key;
-    size_t idlen;
 
     OPENSSL_free(request->data_key);
     request->data_key = NULL;
     if (len == 0)
         return 1;
-    if (kmsenv_reference_parse(bytes, len, &id, &idlen))
-        return resolve_reference(request, id, idlen, err);
+    if (kmsenv_reference_is(bytes, len))
+        return kmsenv_references_find(request->deks, bytes, len, &request->data_key, &request->data_key_len, err);
     if ((key = kmsenv_data_key_parse(bytes, len, err)) == NULL)
         return 0;
     kmsenv_data_key_free(key);

@@ -25,8 +25,30 @@ const KMSENV_SETTING kmsenv_deks_settings[] = {
       "Whether a message carries the wrapped data key, or only its id with the wraps in the keyring." },
     { "keyring", KMSENV_PATHS, NULL, 0, 0, NULL,
       "Directories of wrapped data keys, `<hex id>.pem`; new ones are written to the first." },
+    { "data-key", KMSENV_TEXT, NULL, 0, 0, "the id of a data key in the keyring, 48 hexadecimal digits",
+      "Encrypt new messages under this data key instead of making one." },
     { NULL, KMSENV_TEXT, NULL, 0, 0, NULL, NULL }
 };
+
+int kmsenv_deks_no_kms(KMSENV_ERROR *err)
+{
+    return kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID,
+                            "no KMS is configured: set 'kms' in openssl.cnf (or KMSENV_KMS in the environment)");
+}
+
+static int set_named_key(KMSENV_DEKS *d, KMSENV_ERROR *err)
+{
+    const char *hex = kmsenv_section_text(d->section, "data-key");
+    unsigned char id[KMSENV_DEK_ID_LEN];
+
+    if (hex == NULL)
+        return 1;
+    if (!kmsenv_dek_id_from_hex(hex, id))
+        return kmsenv_section_invalid(d->section, err, "data-key is not the id of a data key; accepted: 48 hexadecimal digits");
+    kmsenv_reference_make(id, d->named_key);
+    d->has_named_key = 1;
+    return 1;
+}
 
 KMSENV_DEKS *kmsenv_deks_new(const KMSENV_SECTION *section, KMSENV_KMS **profile, size_t count,
                              const KMSENV_SERVICES *services, KMSENV_ERROR *err)
@@ -51,14 +73,16 @@ KMSENV_DEKS *kmsenv_deks_new(const KMSENV_SECTION *section, KMSENV_KMS **profile
         d->count = count;
         memcpy(d->profile, profile, count * sizeof(profile[0]));
         d->cache = kmsenv_cache_new(&policy, services->counters);
+        d->references = kmsenv_references_new(policy.entries, policy.max_age_ms);
         d->defaults = kmsenv_dek_request_new(d);
     } else {
         for (i = 0; i < count; i++)
             kmsenv_kms_free(profile[i]);
     }
-    if (d == NULL || d->cache == NULL || d->defaults == NULL
-            || !kmsenv_dek_request_set_wraps(d->defaults, kmsenv_section_text(section, "wraps"), err)) {
-        kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for the data keys");
+    if (d == NULL || d->cache == NULL || d->references == NULL || d->defaults == NULL
+            || !set_named_key(d, err) || !kmsenv_dek_request_set_wraps(d->defaults, kmsenv_section_text(section, "wraps"), err)) {
+        if (err->reason == KMSENV_R_NONE)
+            kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for the data keys");
         kmsenv_deks_free(d);
         return NULL;
     }
@@ -72,6 +96,7 @@ void kmsenv_deks_free(KMSENV_DEKS *deks)
     if (deks == NULL)
         return;
     kmsenv_cache_free(deks->cache);
+    kmsenv_references_free(deks->references);
     kmsenv_dek_request_free(deks->defaults);
     for (i = 0; i < deks->count; i++)
         kmsenv_kms_free(deks->profile[i]);
@@ -149,6 +174,21 @@ static int may_go_on(KMSENV_DEK *have)
         && !kmsenv_dek_is_spent(have) && kmsenv_dek_take_message(have);
 }
 
+KMSENV_DEK *kmsenv_deks_check_length(KMSENV_DEK *dek, KMSENV_DEK *have, size_t least, size_t most, KMSENV_ERROR *err)
+{
+    char hex[2 * KMSENV_DEK_ID_LEN + 1];
+    size_t len;
+
+    if (dek == NULL || ((len = kmsenv_dek_get_length(dek)) >= least && len <= most))
+        return dek;
+    kmsenv_dek_id_hex(kmsenv_dek_get0_id(dek), hex);
+    kmsenv_error_set(err, KMSENV_R_DATA_KEY_UNSUITABLE, "the data key %s has %zu bytes; this cipher needs %zu%s", hex, len, least,
+                     most > least ? " or more" : "");
+    if (dek != have)
+        kmsenv_dek_free(dek);
+    return NULL;
+}
+
 KMSENV_DEK *kmsenv_deks_get_to_encrypt(KMSENV_DEKS *deks, KMSENV_DEK_REQUEST *request, size_t least,
                                        KMSENV_DEK *have, uint64_t used, KMSENV_ERROR *err)
 {
@@ -159,18 +199,12 @@ KMSENV_DEK *kmsenv_deks_get_to_encrypt(KMSENV_DEKS *deks, KMSENV_DEK_REQUEST *re
         kmsenv_dek_take_bytes(have, used);
     if (request->data_key != NULL) {
         dek = kmsenv_deks_get_to_decrypt(deks, NULL, request->data_key, request->data_key_len, have, err);
-        if (dek != NULL && kmsenv_dek_get_length(dek) < least) {
-            kmsenv_error_set(err, KMSENV_R_DATA_KEY_UNSUITABLE, "the data key has %zu bytes; this cipher needs %zu or more",
-                             kmsenv_dek_get_length(dek), least);
-            if (dek != have)
-                kmsenv_dek_free(dek);
-            return NULL;
-        }
-        return dek;
+        return kmsenv_deks_check_length(dek, have, least, KMSENV_DEK_LEN_MAX, err);
     }
+    if (deks->has_named_key && !request->has_profiles && !request->has_context)
+        return kmsenv_deks_get_named(deks, deks->named_key, KMSENV_REFERENCE_LEN, least, have, err);
     if (request->count == 0) {
-        kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID,
-                         "no KMS is configured: set 'kms' in openssl.cnf (or KMSENV_KMS in the environment)");
+        kmsenv_deks_no_kms(err);
         return NULL;
     }
     if (!deks->reuse) {

@@ -46,14 +46,37 @@ int kmsenv_dek_request_has_data_key(const KMSENV_DEK_REQUEST *request);
 /* The DEK for a new message, at least `least` bytes long. have: only one got here for this request. used: plaintext bytes encrypted under it since. */
 KMSENV_DEK *kmsenv_deks_get_to_encrypt(KMSENV_DEKS *deks, KMSENV_DEK_REQUEST *request, size_t least,
                                        KMSENV_DEK *have, uint64_t used, KMSENV_ERROR *err);
+/* A new DEK of len bytes, made and wrapped as the request says, whatever is in the cache; a new reference. keep: it is written into the keyring. */
+KMSENV_DEK *kmsenv_deks_make(const KMSENV_DEK_REQUEST *request, size_t len, int keep, KMSENV_ERROR *err);
+/* The DER (OPENSSL_free) of a data key in the keyring, with its wraps, by its id. */
+int kmsenv_deks_find(KMSENV_DEKS *deks, const unsigned char id[KMSENV_DEK_ID_LEN], unsigned char **der, size_t *len, KMSENV_ERROR *err);
+/* The setting `keyring`, NULL = none. Borrowed. */
+const char *kmsenv_deks_get0_keyring(const KMSENV_DEKS *deks);
 /* The DEK of a DER DataKey that came with a message. */
 KMSENV_DEK *kmsenv_deks_get_to_decrypt(KMSENV_DEKS *deks, const KMSENV_DEK_REQUEST *request,
                                        const unsigned char *der, size_t len, KMSENV_DEK *have, KMSENV_ERROR *err);
 
 /*
- * A key reference: "kmsenv:" 0x01 || id (32 bytes), cut to the length of the key it stands for, or
- * zero-padded where that is longer. Returns 1 if these bytes are one; *idlen = bytes of id in it.
+ * The DEK that a key reference names, from the keyring and the KMS. key: keylen bytes that are a reference; the DEK has
+ * exactly keylen bytes. have, and what is returned: as above.
  */
+KMSENV_DEK *kmsenv_deks_get_by_reference(KMSENV_DEKS *deks, const unsigned char *key, size_t keylen, KMSENV_DEK *have,
+                                         KMSENV_ERROR *err);
+
+/* Is the key a reference to this DEK, and may the DEK be used without asking? No lock, and cheap: for who re-keys often. */
+int kmsenv_dek_is_named(const KMSENV_DEK *dek, const unsigned char *key, size_t keylen);
+
+/*
+ * A key reference: "kmsenv:" 0x01 || id (32 bytes), cut to the length of the key it stands for, or
+ * zero-padded where that is longer. A key that begins so is never used as a key.
+ */
+# define KMSENV_REFERENCE_LEN      32
+# define KMSENV_REFERENCE_MARK_LEN 8
+/* Does the key begin like a reference? For keys of KMSENV_REFERENCE_MARK_LEN + 8 bytes and more; shorter ones never do. */
+int kmsenv_reference_is(const unsigned char *key, size_t len);
+/* Returns 1 if the key is a whole reference; *id, *idlen: what it has of the id (borrowed, 8..24 bytes). */
 int kmsenv_reference_parse(const unsigned char *key, size_t len, const unsigned char **id, size_t *idlen);
+/* The reference of an id, KMSENV_REFERENCE_LEN bytes. */
+void kmsenv_reference_make(const unsigned char id[KMSENV_DEK_ID_LEN], unsigned char out[KMSENV_REFERENCE_LEN]);
 
 #endif

@@ -7,15 +7,26 @@
 # define KMSENV_PROFILES_MAX 16
 # define KMSENV_NEW_DEK_LEN  32      /* bytes of the DEKs made for messages, whatever the AES size */
 
+/* Which data key of the keyring a reference means, remembered for dek-max-age (references.c). Nothing in it is secret. */
+typedef struct kmsenv_references_st KMSENV_REFERENCES;
+KMSENV_REFERENCES *kmsenv_references_new(size_t entries, uint64_t max_age_ms);
+void kmsenv_references_free(KMSENV_REFERENCES *references);
+/* DER of the data key that a reference of len bytes names, with its wraps, into *der (OPENSSL_free) and *der_len. */
+int kmsenv_references_find(KMSENV_DEKS *deks, const unsigned char *reference, size_t len,
+                           unsigned char **der, size_t *der_len, KMSENV_ERROR *err);
+
 struct kmsenv_deks_st {
     const KMSENV_SECTION *section;
     KMSENV_SERVICES services;
     KMSENV_KMS *profile[KMSENV_PROFILES_MAX];
     size_t count;
     KMSENV_CACHE *cache;
+    KMSENV_REFERENCES *references;
     const char *keyring;             /* setting `keyring`, NULL = none */
     int reuse;                       /* setting `dek-reuse` */
     size_t min_wraps;                /* setting `min-wraps`, 0 = all */
+    int has_named_key;               /* setting `data-key`, as a reference */
+    unsigned char named_key[KMSENV_REFERENCE_LEN];
     KMSENV_DEK_REQUEST *defaults;        /* what a message asks for that says nothing */
 };
 
@@ -25,6 +36,8 @@ struct kmsenv_dek_request_st {
     size_t count;
     KMSENV_CONTEXT context;
     int has_context;                         /* context was given: it replaces the profiles' own */
+    int has_profiles;                        /* profiles were given */
+    size_t length;                           /* of a new DEK; 0 = KMSENV_NEW_DEK_LEN */
     int detached;
     unsigned char *data_key;                 /* DER of a given DEK, NULL = make one */
     size_t data_key_len;
@@ -34,6 +47,13 @@ struct kmsenv_dek_request_st {
     uint64_t hash;
 };
 
+/* The error when there is no profile at all. Returns 0. */
+int kmsenv_deks_no_kms(KMSENV_ERROR *err);
+/* The DEK that a reference of len bytes names, of `least` bytes or more. have, and what is returned: dek/deks.h. */
+KMSENV_DEK *kmsenv_deks_get_named(KMSENV_DEKS *deks, const unsigned char *reference, size_t len, size_t least,
+                                  KMSENV_DEK *have, KMSENV_ERROR *err);
+/* dek, if its length is as it should be; otherwise it is given back (unless it is have): NULL with err. dek may be NULL. */
+KMSENV_DEK *kmsenv_deks_check_length(KMSENV_DEK *dek, KMSENV_DEK *have, size_t least, size_t most, KMSENV_ERROR *err);
 /* The context that a wrap of profile i gets. */
 const KMSENV_CONTEXT *kmsenv_dek_request_context_for(const KMSENV_DEK_REQUEST *request, size_t i);
 /* KMSENV_CACHE_LOADs: make.c (arg is a KMSENV_DEK_REQUEST), unwrap.c (arg is a KMSENV_UNWRAP). */

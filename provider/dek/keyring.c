@@ -1,7 +1,9 @@
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -114,6 +116,123 @@ KMSENV_DATA_KEY *kmsenv_keyring_load(const char *dirs, const unsigned char id[KM
     else
         kmsenv_error_set(err, KMSENV_R_DATA_KEY_NOT_FOUND, "data key %s is not in the keyring (%.200s)", hex, dirs);
     return NULL;
+}
+
+/* The id in a file's name. 0 if it is not the name of a data key's file. */
+static int id_of_name(const char *name, unsigned char id[KMSENV_DEK_ID_LEN])
+{
+    char hex[2 * KMSENV_DEK_ID_LEN + 1];
+
+    if (strlen(name) != sizeof(hex) - 1 + 4 || strcmp(name + sizeof(hex) - 1, ".pem") != 0)
+        return 0;
+    memcpy(hex, name, sizeof(hex) - 1);
+    hex[sizeof(hex) - 1] = '\0';
+    return kmsenv_dek_id_from_hex(hex, id);
+}
+
+/* Looks in a directory for an id that begins so. *found: how many different ones there are, up to two. */
+static void scan(const char *dir, const unsigned char *start, size_t n, unsigned char id[KMSENV_DEK_ID_LEN], int *found)
+{
+    unsigned char other[KMSENV_DEK_ID_LEN];
+    const struct dirent *e;
+    DIR *d = opendir(dir);
+
+    while (d != NULL && *found < 2 && (e = readdir(d)) != NULL) {
+        if (!id_of_name(e->d_name, other) || memcmp(other, start, n) != 0
+            || (*found > 0 && memcmp(other, id, sizeof(other)) == 0))
+            continue;
+        memcpy(id, other, sizeof(other));
+        ++*found;
+    }
+    if (d != NULL)
+        closedir(d);
+}
+
+KMSENV_DATA_KEY *kmsenv_keyring_find(const char *dirs, const unsigned char *id, size_t idlen, KMSENV_ERROR *err)
+{
+    unsigned char whole[KMSENV_DEK_ID_LEN] = { 0 };
+    char dir[PATH_MAX], hex[2 * KMSENV_DEK_ID_LEN + 1];
+    const char *p;
+    int found = 0;
+
+    if (idlen == KMSENV_DEK_ID_LEN)
+        return kmsenv_keyring_load(dirs, id, err);
+    for (p = dirs; p != NULL && *p != '\0' && found < 2; p += strcspn(p, ":"), p += *p == ':') {
+        snprintf(dir, sizeof(dir), "%.*s", (int)strcspn(p, ":"), p);
+        scan(dir, id, idlen, whole, &found);
+    }
+    if (found == 1)
+        return kmsenv_keyring_load(dirs, whole, err);
+    memcpy(whole, id, idlen);
+    kmsenv_dek_id_hex(whole, hex);
+    hex[2 * idlen] = '\0';
+    if (found == 0)
+        kmsenv_error_set(err, KMSENV_R_DATA_KEY_NOT_FOUND, "no data key whose id begins with %s is in the keyring (%.200s)", hex,
+                         dirs == NULL ? "none is configured: set 'keyring'" : dirs);
+    else
+        kmsenv_error_set(err, KMSENV_R_KEYRING_FAILED, "two data keys in the keyring have ids that begin with %s: "
+                         "remove one, or use a cipher with a longer key", hex);
+    return NULL;
+}
+
+/* Adds the ids of one directory. */
+static int add_ids(const char *dir, unsigned char (**ids)[KMSENV_DEK_ID_LEN], size_t *count, KMSENV_ERROR *err)
+{
+    unsigned char id[KMSENV_DEK_ID_LEN], (*more)[KMSENV_DEK_ID_LEN];
+    const struct dirent *e;
+    DIR *d = opendir(dir);
+    int ok = 1;
+
+    if (d == NULL)
+        return failed(err, "read the directory", dir, strerror(errno));
+    while (ok && (e = readdir(d)) != NULL) {
+        if (!id_of_name(e->d_name, id))
+            continue;
+        if ((*count & (*count - 1)) == 0) {    /* room for a power of two */
+            more = OPENSSL_realloc(*ids, (*count == 0 ? 1 : 2 * *count) * sizeof(**ids));
+            if ((ok = more != NULL) == 0) {
+                kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory to list the keyring");
+                break;
+            }
+            *ids = more;
+        }
+        memcpy((*ids)[(*count)++], id, sizeof(id));
+    }
+    closedir(d);
+    return ok;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    return memcmp(a, b, KMSENV_DEK_ID_LEN);
+}
+
+int kmsenv_keyring_list(const char *dirs, unsigned char (**ids)[KMSENV_DEK_ID_LEN], size_t *count, KMSENV_ERROR *err)
+{
+    char dir[PATH_MAX];
+    const char *p;
+    size_t i, kept;
+
+    *ids = NULL;
+    *count = 0;
+    if (dirs == NULL)
+        return kmsenv_error_set(err, KMSENV_R_KEYRING_FAILED, "no keyring is configured: set 'keyring'");
+    for (p = dirs; *p != '\0'; p += strcspn(p, ":"), p += *p == ':') {
+        snprintf(dir, sizeof(dir), "%.*s", (int)strcspn(p, ":"), p);
+        if (!add_ids(dir, ids, count, err)) {
+            OPENSSL_free(*ids);
+            *ids = NULL;
+            return 0;
+        }
+    }
+    if (*count == 0)
+        return 1;
+    qsort(*ids, *count, sizeof(**ids), compare_ids);
+    for (i = kept = 1; i < *count; i++)
+        if (compare_ids((*ids)[i], (*ids)[kept - 1]) != 0)
+            memmove((*ids)[kept++], (*ids)[i], KMSENV_DEK_ID_LEN);
+    *count = kept;
+    return 1;
 }
 
 static int write_pem(int fd, const unsigned char *der, size_t len)

@@ -8,6 +8,10 @@
 
 /* dirs: the setting `keyring`, directories separated by ':'; NULL = no keyring. Returns the data key of id, or NULL with err. */
 KMSENV_DATA_KEY *kmsenv_keyring_load(const char *dirs, const unsigned char id[KMSENV_DEK_ID_LEN], KMSENV_ERROR *err);
+/* The same by the first idlen bytes of the id, 8 or more: an error if two data keys begin so. */
+KMSENV_DATA_KEY *kmsenv_keyring_find(const char *dirs, const unsigned char *id, size_t idlen, KMSENV_ERROR *err);
+/* The ids of all data keys, sorted, each once: *ids is OPENSSL_free()d by the caller, NULL if there are none. */
+int kmsenv_keyring_list(const char *dirs, unsigned char (**ids)[KMSENV_DEK_ID_LEN], size_t *count, KMSENV_ERROR *err);
 /* Writes der (a DataKey with its wraps) as a new file, whole or not at all. A file of that id already there is left alone: success. */
 int kmsenv_keyring_store(const char *dirs, const unsigned char id[KMSENV_DEK_ID_LEN],
                          const unsigned char *der, size_t len, KMSENV_ERROR *err);

@@ -18,7 +18,7 @@ static int generate(const KMSENV_DEK_REQUEST *r, unsigned char *secret, KMSENV_D
     KMSENV_KMS *kms = r->deks->profile[r->profile[0]];
     const KMSENV_CONTEXT *context = kmsenv_dek_request_context_for(r, 0);
 
-    key->length = KMSENV_NEW_DEK_LEN;
+    key->length = r->length == 0 ? KMSENV_NEW_DEK_LEN : r->length;
     if (!kmsenv_kms_generate(kms, context, key->length, secret, &key->wrap[0].blob, err))
         return 0;
     key->wraps = 1;
@@ -69,7 +69,7 @@ KMSENV_DEK *kmsenv_dek_make(void *request, KMSENV_ERROR *err)
 {
     const KMSENV_DEK_REQUEST *r = request;
     KMSENV_DATA_KEY *key = kmsenv_data_key_new();
-    unsigned char *secret = kmsenv_secret_zalloc(KMSENV_NEW_DEK_LEN);
+    unsigned char *secret = kmsenv_secret_zalloc(KMSENV_DEK_LEN_MAX);
     KMSENV_DEK *dek = NULL;
     const unsigned char *der;
     size_t len;
@@ -89,5 +89,26 @@ KMSENV_DEK *kmsenv_dek_make(void *request, KMSENV_ERROR *err)
     }
     kmsenv_secret_free(secret);
     kmsenv_data_key_free(key);
+    return dek;
+}
+
+KMSENV_DEK *kmsenv_deks_make(const KMSENV_DEK_REQUEST *request, size_t len, int keep, KMSENV_ERROR *err)
+{
+    KMSENV_DEK_REQUEST *r;
+    KMSENV_DEK *dek;
+
+    if (request->count == 0) {
+        kmsenv_deks_no_kms(err);
+        return NULL;
+    }
+    if ((r = kmsenv_dek_request_dup(request)) == NULL) {
+        kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for a data key");
+        return NULL;
+    }
+    r->length = len;
+    r->detached = keep;
+    kmsenv_count(r->deks->services.counters, KMSENV_COUNTER_CACHE_MISSES, 1);
+    dek = kmsenv_dek_make(r, err);
+    kmsenv_dek_request_free(r);
     return dek;
 }

@@ -51,8 +51,7 @@ static void no_profile(const KMSENV_DEKS *deks, const KMSENV_DATA_KEY *key, KMSE
     char kms[64], id[64];
 
     if (deks->count == 0)
-        kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID,
-                         "no KMS is configured: set 'kms' in openssl.cnf (or KMSENV_KMS in the environment)");
+        kmsenv_deks_no_kms(err);
     else
         kmsenv_error_set(err, KMSENV_R_NO_USABLE_WRAP,
                          "no configured profile answers for this data key, wrapped by %s with key '%s'%s: "

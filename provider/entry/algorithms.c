@@ -1,25 +1,124 @@
+#include <openssl/core_dispatch.h>
+#include <openssl/crypto.h>
 #include "entry/algorithms.h"
 #include "kmsenv/params.h"
 #include "ops/cipher_envelope.h"
+#include "ops/cipher_reference.h"
+#include "ops/key.h"
 
 #define PROPERTIES "provider=kmsenv"
+/* Decoders and the like take nothing away from a FIPS user: with fips=yes as a default property they would not be found. */
+#define AROUND     "provider=kmsenv,fips=yes"
 
-static const struct { const char *names, *description; size_t key_bits; } ciphers[] = {
+static const struct { const char *names, *description; size_t key_bits; } envelope[] = {
     { KMSENV_CIPHER_ENVELOPE ":kms-envelope-256", "Envelope under a KMS, AES-256-GCM", 256 },
     { KMSENV_CIPHER_ENVELOPE_192, "Envelope under a KMS, AES-192-GCM", 192 },
     { KMSENV_CIPHER_ENVELOPE_128, "Envelope under a KMS, AES-128-GCM", 128 }
 };
+#define ENVELOPES (sizeof(envelope) / sizeof(envelope[0]))
 
-void kmsenv_ciphers_fill(OSSL_ALGORITHM *out, size_t block_size)
+struct kmsenv_ciphers_st {
+    KMSENV_REFERENCE_TABLE *references;
+    OSSL_ALGORITHM table[ENVELOPES + 2 * KMSENV_REFERENCE_CIPHERS_MAX + 1];
+};
+
+static const OSSL_ALGORITHM keymgmts[] = {
+    { KMSENV_KEYMGMT_DATA_KEY, PROPERTIES, kmsenv_keymgmt_data_key_functions, "Data key wrapped by a KMS" },
+    { KMSENV_KEYMGMT_MASTER_KEY, PROPERTIES, kmsenv_keymgmt_master_key_functions, "Master key of a KMS" },
+    { NULL, NULL, NULL, NULL }
+};
+
+/* Under the name of the structure that libcrypto asks for when it writes a private key; ours is what comes. */
+static const OSSL_ALGORITHM encoders[] = {
+    { KMSENV_KEYMGMT_DATA_KEY, AROUND ",output=pem,structure=PrivateKeyInfo", kmsenv_encoder_data_key_pem_functions, NULL },
+    { KMSENV_KEYMGMT_DATA_KEY, AROUND ",output=der,structure=PrivateKeyInfo", kmsenv_encoder_data_key_der_functions, NULL },
+    { KMSENV_KEYMGMT_DATA_KEY, AROUND ",output=text", kmsenv_encoder_data_key_text_functions, NULL },
+    { NULL, NULL, NULL, NULL }
+};
+
+/* libcrypto chains decoders by name: what one is called is what the next one takes. */
+static const OSSL_ALGORITHM decoders[] = {
+    { "DER", AROUND ",input=pem", kmsenv_decoder_pem_functions, NULL },
+    { KMSENV_KEYMGMT_DATA_KEY, AROUND ",input=der,structure=" KMSENV_STRUCTURE_DATA_KEY, kmsenv_decoder_data_key_functions, NULL },
+    { NULL, NULL, NULL, NULL }
+};
+
+static const OSSL_ALGORITHM stores[] = {
+    { "kms", AROUND, kmsenv_store_functions, "Master keys: kms:PROFILE" },
+    { "kms-key", AROUND, kmsenv_store_functions, "Data keys of the keyring: kms-key:ID" },
+    { NULL, NULL, NULL, NULL }
+};
+
+static const OSSL_ALGORITHM asym_ciphers[] = {
+    { KMSENV_KEYMGMT_MASTER_KEY, PROPERTIES, kmsenv_asym_cipher_functions, "Small secrets encrypted by the KMS itself" },
+    { NULL, NULL, NULL, NULL }
+};
+
+static const OSSL_ALGORITHM kems[] = {
+    { KMSENV_KEYMGMT_MASTER_KEY, PROPERTIES, kmsenv_kem_functions, "GenerateDataKey and Decrypt" },
+    { NULL, NULL, NULL, NULL }
+};
+
+const OSSL_ALGORITHM *kmsenv_algorithms_query(int operation_id)
 {
-    static const OSSL_ALGORITHM end = { NULL, NULL, NULL, NULL };
+    static const struct { int operation; const OSSL_ALGORITHM *algorithms; } table[] = {
+        { OSSL_OP_KEYMGMT, keymgmts }, { OSSL_OP_ENCODER, encoders }, { OSSL_OP_DECODER, decoders }, { OSSL_OP_STORE, stores },
+        { OSSL_OP_ASYM_CIPHER, asym_ciphers }, { OSSL_OP_KEM, kems }
+    };
     size_t i;
 
-    for (i = 0; i < sizeof(ciphers) / sizeof(ciphers[0]); i++) {
-        out[i].algorithm_names = ciphers[i].names;
-        out[i].property_definition = PROPERTIES;
-        out[i].implementation = kmsenv_cipher_envelope_functions(ciphers[i].key_bits, block_size);
-        out[i].algorithm_description = ciphers[i].description;
+    for (i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+        if (table[i].operation == operation_id)
+            return table[i].algorithms;
+    return NULL;
+}
+
+static void add(OSSL_ALGORITHM **at, const char *names, const OSSL_DISPATCH *functions, const char *description)
+{
+    (*at)->algorithm_names = names;
+    (*at)->property_definition = PROPERTIES;
+    (*at)->implementation = functions;
+    (*at)->algorithm_description = description;
+    ++*at;
+}
+
+KMSENV_CIPHERS *kmsenv_ciphers_new(KMSENV_CRYPTO *crypto, size_t block_size, int ordinary_names)
+{
+    KMSENV_CIPHERS *c = OPENSSL_zalloc(sizeof(*c));
+    const KMSENV_REFERENCE_TABLE *r;
+    OSSL_ALGORITHM *at;
+    size_t i;
+
+    if (c == NULL)
+        return NULL;
+    if ((r = c->references = kmsenv_reference_table_new(crypto)) == NULL) {
+        OPENSSL_free(c);
+        return NULL;
     }
-    out[i] = end;
+    at = c->table;
+    for (i = 0; i < ENVELOPES; i++)
+        add(&at, envelope[i].names, kmsenv_cipher_envelope_functions(envelope[i].key_bits, block_size), envelope[i].description);
+    for (i = 0; i < r->count; i++)
+        add(&at, r->name[i], r->functions[i], "Keyed by reference");
+    for (i = 0; ordinary_names && i < r->count; i++)
+        add(&at, r->cipher[i].names, r->functions[i], "Keyed by reference, or by any other key");
+    return c;
+}
+
+void kmsenv_ciphers_free(KMSENV_CIPHERS *ciphers)
+{
+    if (ciphers == NULL)
+        return;
+    kmsenv_reference_table_free(ciphers->references);
+    OPENSSL_free(ciphers);
+}
+
+const OSSL_ALGORITHM *kmsenv_ciphers_get0_table(const KMSENV_CIPHERS *ciphers)
+{
+    return ciphers->table;
+}
+
+const KMSENV_REFERENCE_TABLE *kmsenv_ciphers_get0_references(const KMSENV_CIPHERS *ciphers)
+{
+    return ciphers->references;
 }

@@ -15,12 +15,14 @@
 #include "entry/runtime.h"
 #include "entry/self_test.h"
 #include "ops/cipher_envelope.h"
+#include "ops/core_bio.h"
 
 typedef struct provider_st {
     KMSENV_PROVCTX provctx;        /* first: what operations get is a pointer to it */
     KMSENV_SOURCE source;
     _Atomic(KMSENV_INSTANCE *) instance;
-    OSSL_ALGORITHM ciphers[KMSENV_CIPHERS_MAX];
+    _Atomic(KMSENV_CIPHERS *) ciphers;
+    int ordinary_names;            /* setting key-references */
 } PROVIDER;
 
 static OSSL_FUNC_provider_teardown_fn provider_teardown;
@@ -74,6 +76,7 @@ static const OSSL_PARAM *provider_gettable_params(void *provctx)
         OSSL_PARAM_utf8_ptr(OSSL_PROV_PARAM_VERSION, NULL, 0),
         OSSL_PARAM_utf8_ptr(OSSL_PROV_PARAM_BUILDINFO, NULL, 0),
         OSSL_PARAM_int(OSSL_PROV_PARAM_STATUS, NULL),
+        OSSL_PARAM_utf8_ptr(KMSENV_PROV_PARAM_KEYRING, NULL, 0),
 #define COUNTER_PARAM(symbol, name, help) OSSL_PARAM_uint64(name, NULL),
         KMSENV_COUNTERS(COUNTER_PARAM)
 #undef COUNTER_PARAM
@@ -91,6 +94,24 @@ static int set_text(OSSL_PARAM params[], const char *name, const char *text)
     return p == NULL || OSSL_PARAM_set_utf8_ptr(p, text);
 }
 
+/* Asked for by name only: it reads the configuration. */
+static int set_keyring(PROVIDER *provider, OSSL_PARAM params[])
+{
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    const KMSENV_RUNTIME *runtime;
+    const char *dirs;
+
+    if (OSSL_PARAM_locate(params, KMSENV_PROV_PARAM_KEYRING) == NULL)
+        return 1;
+    ERR_set_mark();
+    runtime = get_runtime(&provider->provctx, &err);
+    ERR_pop_to_mark();
+    if (runtime == NULL)
+        return kmsenv_reporter_raise(provider->provctx.reporter, &err);
+    dirs = kmsenv_deks_get0_keyring(runtime->deks);
+    return set_text(params, KMSENV_PROV_PARAM_KEYRING, dirs == NULL ? "" : dirs);
+}
+
 static int provider_get_params(void *vprovider, OSSL_PARAM params[])
 {
     PROVIDER *provider = vprovider;
@@ -100,7 +121,8 @@ static int provider_get_params(void *vprovider, OSSL_PARAM params[])
 
     if (!set_text(params, OSSL_PROV_PARAM_NAME, "kmsenv: envelope encryption under a KMS")
             || !set_text(params, OSSL_PROV_PARAM_VERSION, KMSENV_VERSION)
-            || !set_text(params, OSSL_PROV_PARAM_BUILDINFO, KMSENV_VERSION))
+            || !set_text(params, OSSL_PROV_PARAM_BUILDINFO, KMSENV_VERSION)
+            || !set_keyring(provider, params))
         return 0;
     if ((p = OSSL_PARAM_locate(params, OSSL_PROV_PARAM_STATUS)) != NULL && !OSSL_PARAM_set_int(p, 1))
         return 0;
@@ -114,12 +136,29 @@ static int provider_get_params(void *vprovider, OSSL_PARAM params[])
 
 /* --- what is offered ------------------------------------------------------ */
 
+/* No lock: as with the runtime. */
+static const OSSL_ALGORITHM *get_ciphers(PROVIDER *p)
+{
+    KMSENV_CIPHERS *c = atomic_load_explicit(&p->ciphers, memory_order_acquire), *made;
+
+    if (c == NULL) {
+        if ((made = kmsenv_ciphers_new(p->provctx.crypto, p->provctx.block_size, p->ordinary_names)) == NULL)
+            return NULL;
+        if (atomic_compare_exchange_strong(&p->ciphers, &c, made))
+            c = made;
+        else
+            kmsenv_ciphers_free(made);
+        atomic_store(&p->provctx.references, kmsenv_ciphers_get0_references(c));
+    }
+    return kmsenv_ciphers_get0_table(c);
+}
+
 static const OSSL_ALGORITHM *provider_query_operation(void *vprovider, int operation_id, int *no_store)
 {
     PROVIDER *p = vprovider;
 
     *no_store = 0;
-    return operation_id == OSSL_OP_CIPHER ? p->ciphers : NULL;
+    return operation_id == OSSL_OP_CIPHER ? get_ciphers(p) : kmsenv_algorithms_query(operation_id);
 }
 
 static const OSSL_ITEM *provider_get_reason_strings(void *vprovider)
@@ -150,6 +189,7 @@ static void provider_teardown(void *vprovider)
     if (p == NULL)
         return;
     kmsenv_instance_free(atomic_load(&p->instance));
+    kmsenv_ciphers_free(atomic_load(&p->ciphers));
     kmsenv_crypto_free(p->provctx.crypto);
     kmsenv_reporter_free(p->provctx.reporter);
     free(p);
@@ -174,11 +214,21 @@ static size_t block_size_of(const KMSENV_SOURCE *source)
     return kmsenv_cipher_envelope_functions(256, n) != NULL ? n : (size_t)atoi(KMSENV_BLOCK_SIZE_DEFAULT);
 }
 
+/* The same, for a boolean; when it is wrong the answer is yes: better an error than a reference used as a key. */
+static int ordinary_names_of(const KMSENV_SOURCE *source)
+{
+    const char *text = kmsenv_config_peek(source, "key-references");
+    int yes = 0;
+
+    return text != NULL && (!kmsenv_setting_boolean(text, &yes) || yes);
+}
+
 int OSSL_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
                        const OSSL_DISPATCH **out, void **vprovider)
 {
     PROVIDER *p = aligned_alloc(_Alignof(PROVIDER), sizeof(*p));   /* the counters stand on cache lines */
     const OSSL_DISPATCH *fn;
+    const char *crypto_provider;
 
     if (p == NULL)
         return 0;
@@ -188,11 +238,13 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
     for (fn = in; fn->function_id != 0; fn++)
         if (fn->function_id == OSSL_FUNC_CORE_GET_PARAMS)
             p->source.get_params = OSSL_FUNC_core_get_params(fn);
+    kmsenv_core_bio_init(&p->provctx.bio, in);
     p->provctx.block_size = block_size_of(&p->source);
     p->provctx.runtime = get_runtime;
     p->provctx.reporter = kmsenv_reporter_new(handle, in);
-    p->provctx.crypto = kmsenv_crypto_new(handle, in, "default");
-    kmsenv_ciphers_fill(p->ciphers, p->provctx.block_size);
+    crypto_provider = kmsenv_config_peek(&p->source, "crypto-provider");
+    p->provctx.crypto = kmsenv_crypto_new(handle, in, crypto_provider == NULL ? "default" : crypto_provider);
+    p->ordinary_names = ordinary_names_of(&p->source);
     if (p->provctx.reporter == NULL || p->provctx.crypto == NULL) {
         provider_teardown(p);
         return 0;

@@ -98,12 +98,9 @@ KMSENV_MESSAGE *kmsenv_message_dup(const KMSENV_MESSAGE *m, KMSENV_ERROR *err)
 /* A reference is looked up when a message is sealed under it, not here: opening does not need it. */
 static int set_caller_key(KMSENV_MESSAGE *m, const unsigned char *key, KMSENV_ERROR *err)
 {
-    const unsigned char *id;
-    size_t idlen;
-
     if (m->key_is_reference && !kmsenv_dek_request_set_data_key(m->request, NULL, 0, err))
         return 0;
-    m->key_is_reference = kmsenv_reference_parse(key, KMSENV_CALLER_KEY_LEN, &id, &idlen);
+    m->key_is_reference = kmsenv_reference_is(key, KMSENV_CALLER_KEY_LEN);
     memcpy(m->secrets->caller_key, key, KMSENV_CALLER_KEY_LEN);
     return 1;
 }

@@ -256,6 +256,7 @@ const KMSENV_KMS_METHOD kmsenv_kms_aws = {
     .settings = settings,
     .network = 1,
     .plaintext_max = KMSENV_AWS_PLAINTEXT_MAX,
+    .extra_is_hint = 1,
     .new = aws_new,
     .free = aws_free,
     .key_id = aws_key_id,

@@ -141,6 +141,15 @@ static int is_listed(const char *list, const char *word)
     return 0;
 }
 
+const char *kmsenv_kms_own_key_id(KMSENV_KMS *kms, KMSENV_ERROR *err)
+{
+    const char *own = kms->method->key_id(kms->impl, err);
+
+    if (own == NULL)
+        kmsenv_error_prefix(err, "profile %.80s (%s): ", kms->profile, kms->method->name);
+    return own;
+}
+
 int kmsenv_kms_matches(KMSENV_KMS *kms, const char *kind, const char *key_id, KMSENV_ERROR *err)
 {
     const char *own;
@@ -149,8 +158,7 @@ int kmsenv_kms_matches(KMSENV_KMS *kms, const char *kind, const char *key_id, KM
         return 0;
     if (kms->decrypt_keys != NULL && is_listed(kms->decrypt_keys, key_id))
         return 1;
-    if ((own = kms->method->key_id(kms->impl, err)) == NULL)
-        kmsenv_error_prefix(err, "profile %.80s (%s): ", kms->profile, kms->method->name);
+    own = kmsenv_kms_own_key_id(kms, err);
     return own != NULL && strcmp(own, key_id) == 0;
 }
 

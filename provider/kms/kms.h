@@ -56,6 +56,7 @@ typedef struct kmsenv_kms_method_st {
     const KMSENV_SETTING *settings;    /* settings of this kind of profile */
     int network;                       /* takes the settings of kms/http.h too */
     size_t plaintext_max;              /* bytes that encrypt accepts */
+    int extra_is_hint;                 /* the service opens a ciphertext without what we put into `extra` */
 
     /* Reads the settings only: no I/O, no fetch. */
     void *(*new)(const KMSENV_SECTION *section, const KMSENV_SERVICES *services, KMSENV_ERROR *err);
@@ -90,6 +91,8 @@ const char *kmsenv_kms_profile(const KMSENV_KMS *kms);
 const KMSENV_KMS_METHOD *kmsenv_kms_method(const KMSENV_KMS *kms);
 /* The profile's own encryption context (setting `context`), maybe empty. Borrowed. */
 const KMSENV_CONTEXT *kmsenv_kms_context(const KMSENV_KMS *kms);
+/* The id of its CMK, as wraps name it; may read a file. NULL with err. Borrowed. */
+const char *kmsenv_kms_own_key_id(KMSENV_KMS *kms, KMSENV_ERROR *err);
 /*
  * Does this profile answer for a wrap of that kind and key id (its own key-id, or one of
  * `decrypt-keys`)? 0 with err filled if the profile cannot tell (its key file is missing, say).

@@ -18,6 +18,8 @@ unsigned long bench_number(const char *text);
 /* Ciphers to compare, from the default library context. */
 EVP_CIPHER *bench_raw_cipher(void);
 EVP_CIPHER *bench_envelope_cipher(void);
+/* AES-256-GCM by reference, and the reference to a new data key in the keyring. */
+EVP_CIPHER *bench_reference_cipher(unsigned char key[32]);
 /* Loads the provider; checks that what answers is really kmsenv. */
 void bench_load_provider(OSSL_LIB_CTX *libctx);
 

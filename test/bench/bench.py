@@ -38,7 +38,7 @@ class Bench:
         key_file = os.path.join(self.directory, "key.pem")
         self.environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": self.directory, "no_proxy": "*",
                             "OPENSSL_MODULES": os.path.dirname(self.module),
-                            "KMSENV_KMS": "local", "KMSENV_KEY_FILE": key_file}
+                            "KMSENV_KMS": "local", "KMSENV_KEY_FILE": key_file, "KMSENV_KEYRING": self.directory}
         subprocess.run([os.path.join(self.build, "kmsenv", "kmsenv"), "init", "--key-file", key_file],
                        check=True, capture_output=True, env=self.environment)
 
@@ -85,6 +85,14 @@ def message(bench, row):
     if parts[0] == "noise":
         return bench.program("bench_evp", bench.rounds, "message", 1024, "encrypt", "reused", "raw")
     return bench.program("bench_evp", bench.rounds, "message", parts[1], parts[3], parts[2], "envelope")
+
+
+def reference(bench, row):
+    _, kind, size = row.name.split("-")
+    if kind == "stream":
+        return bench.program("bench_evp", bench.rounds, "stream", bench.mib, {"1k": 1024, "4k": 4096}[size], "encrypt", "hot", "reference")
+    manner = {"rekey": "reused", "fresh": "fresh"}[kind]
+    return bench.program("bench_evp", bench.rounds, "message", size, "encrypt", manner, "reference")
 
 
 def threads(bench, row):
@@ -162,6 +170,9 @@ class Measuring:
     def row(self, row):
         """(pairs, combine, sides) of a row"""
         size = self.bench.mib * (1 << 20)
+        if row.name.startswith("reference"):
+            combine = minus if row.unit else under
+            return reference(self.bench, row), combine, nanoseconds
         if "stream" in row.name:
             return stream(self.bench, row), under, lambda a, b: "%.2f and %.2f GB/s" % (size / a, size / b)
         if "message" in row.name:

@@ -16,7 +16,7 @@ typedef enum { REUSED, RENAMED, FRESH } MANNER;
 typedef struct message_st {
     EVP_CIPHER *cipher[2];
     EVP_CIPHER_CTX *ctx[2];
-    int sealing;
+    int sealing, is_envelope[2];
     MANNER manner;
     size_t size;
     unsigned long count;
@@ -25,18 +25,19 @@ typedef struct message_st {
     size_t message_len[2];
 } MESSAGE;
 
-static const unsigned char key[32] = { 0 }, iv[12] = { 7 };
+static unsigned char key[2][32];      /* of each side */
+static const unsigned char iv[12] = { 7 };
 
 static void one(MESSAGE *m, int side)
 {
-    int is_raw = m->cipher[side] == m->cipher[1], first, last;
+    int is_raw = !m->is_envelope[side], first, last;
     EVP_CIPHER_CTX *ctx = m->manner == FRESH ? EVP_CIPHER_CTX_new() : m->ctx[side];
     const EVP_CIPHER *cipher = m->manner == REUSED ? NULL : m->cipher[side];
     const unsigned char *in = m->sealing ? m->in : m->message[side];
     size_t n = m->sealing ? m->size : m->message_len[side];
     int ok;
 
-    ok = ctx != NULL && EVP_CipherInit_ex2(ctx, cipher, key, is_raw ? iv : NULL, m->sealing, NULL)
+    ok = ctx != NULL && EVP_CipherInit_ex2(ctx, cipher, key[side], is_raw ? iv : NULL, m->sealing, NULL)
         && (!is_raw || m->sealing || EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, 16, m->tag))
         && EVP_CipherUpdate(ctx, m->out, &first, in, (int)n)
         && EVP_CipherFinal_ex(ctx, m->out + first, &last)
@@ -90,11 +91,13 @@ void bench_message(unsigned long rounds, char **argv)
     m.sealing = strcmp(argv[1], "encrypt") == 0;
     m.manner = strcmp(argv[2], "reused") == 0 ? REUSED : strcmp(argv[2], "fresh") == 0 ? FRESH : RENAMED;
     m.cipher[1] = bench_raw_cipher();
-    m.cipher[0] = strcmp(argv[3], "raw") == 0 ? m.cipher[1] : bench_envelope_cipher();
+    m.is_envelope[0] = strcmp(argv[3], "envelope") == 0;
+    m.cipher[0] = strcmp(argv[3], "raw") == 0 ? m.cipher[1]
+                  : m.is_envelope[0] ? bench_envelope_cipher() : bench_reference_cipher(key[0]);
     memset(m.in, 0x5a, sizeof(m.in));
     for (i = 0; i < 2; i++)
         bench_check((m.ctx[i] = EVP_CIPHER_CTX_new()) != NULL
-                    && EVP_CipherInit_ex2(m.ctx[i], m.cipher[i], key, m.cipher[i] == m.cipher[1] ? iv : NULL, m.sealing, NULL), "init");
+                    && EVP_CipherInit_ex2(m.ctx[i], m.cipher[i], key[i], m.is_envelope[i] ? NULL : iv, m.sealing, NULL), "init");
     if (!m.sealing)
         make_messages(&m);
     m.count = 200;

@@ -1,0 +1,219 @@
+/* From key references to data keys. */
+#include <string.h>
+#include <openssl/crypto.h>
+#include <openssl/lhash.h>
+#include "core/clock.h"
+#include "core/lock.h"
+#include "dek/deks_local.h"
+#include "dek/keyring.h"
+
+static const unsigned char reference_mark[KMSENV_REFERENCE_MARK_LEN] = { 'k', 'm', 's', 'e', 'n', 'v', ':', 0x01 };
+
+/* --- the bytes ------------------------------------------------------------ */
+
+int kmsenv_reference_is(const unsigned char *key, size_t len)
+{
+    return len >= sizeof(reference_mark) + 8 && memcmp(key, reference_mark, sizeof(reference_mark)) == 0;
+}
+
+int kmsenv_reference_parse(const unsigned char *key, size_t len, const unsigned char **id, size_t *idlen)
+{
+    size_t i;
+
+    if (!kmsenv_reference_is(key, len))
+        return 0;
+    for (i = KMSENV_REFERENCE_LEN; i < len; i++)
+        if (key[i] != 0)
+            return 0;
+    *id = key + sizeof(reference_mark);
+    *idlen = len < KMSENV_REFERENCE_LEN ? len - sizeof(reference_mark) : KMSENV_DEK_ID_LEN;
+    return 1;
+}
+
+void kmsenv_reference_make(const unsigned char id[KMSENV_DEK_ID_LEN], unsigned char out[KMSENV_REFERENCE_LEN])
+{
+    memcpy(out, reference_mark, sizeof(reference_mark));
+    memcpy(out + sizeof(reference_mark), id, KMSENV_DEK_ID_LEN);
+}
+
+/* --- what they mean ------------------------------------------------------- */
+
+typedef struct meaning_st {
+    unsigned char id[KMSENV_DEK_ID_LEN];   /* as far as the reference has it */
+    size_t idlen;
+    unsigned char *der;
+    size_t der_len;
+    uint64_t found_ms;
+} MEANING;
+
+DEFINE_LHASH_OF(MEANING);
+
+struct kmsenv_references_st {
+    KMSENV_LOCK *lock;
+    LHASH_OF(MEANING) *table;
+    size_t entries;
+    uint64_t max_age_ms;
+};
+
+static unsigned long meaning_hash(const MEANING *m)
+{
+    unsigned long hash;
+
+    memcpy(&hash, m->id, sizeof(hash));    /* ids are HMACs: any part of one is as good as a hash */
+    return hash;
+}
+
+static int meaning_cmp(const MEANING *a, const MEANING *b)
+{
+    return a->idlen != b->idlen || memcmp(a->id, b->id, a->idlen) != 0;
+}
+
+static void meaning_free(MEANING *m)
+{
+    if (m == NULL)
+        return;
+    OPENSSL_free(m->der);
+    OPENSSL_free(m);
+}
+
+KMSENV_REFERENCES *kmsenv_references_new(size_t entries, uint64_t max_age_ms)
+{
+    KMSENV_REFERENCES *r = OPENSSL_zalloc(sizeof(*r));
+
+    if (r == NULL)
+        return NULL;
+    r->entries = entries;
+    r->max_age_ms = max_age_ms;
+    r->lock = kmsenv_lock_new(KMSENV_LEVEL_CACHE);
+    r->table = lh_MEANING_new(meaning_hash, meaning_cmp);
+    if (r->lock != NULL && r->table != NULL)
+        return r;
+    kmsenv_references_free(r);
+    return NULL;
+}
+
+void kmsenv_references_free(KMSENV_REFERENCES *references)
+{
+    if (references == NULL)
+        return;
+    lh_MEANING_doall(references->table, meaning_free);
+    lh_MEANING_free(references->table);
+    kmsenv_lock_free(references->lock);
+    OPENSSL_free(references);
+}
+
+/* A copy of what is remembered, if that is not too old. */
+static int recall(KMSENV_REFERENCES *r, const MEANING *asked, unsigned char **der, size_t *len)
+{
+    const MEANING *m;
+
+    *der = NULL;
+    kmsenv_lock_take(r->lock);
+    m = lh_MEANING_retrieve(r->table, asked);
+    if (m != NULL && asked->found_ms - m->found_ms < r->max_age_ms && (*der = OPENSSL_memdup(m->der, m->der_len)) != NULL)
+        *len = m->der_len;
+    kmsenv_lock_release(r->lock);
+    return *der != NULL;
+}
+
+/* Not remembering is no failure. The table is small and cheap to fill: when it is full it starts anew. */
+static void remember(KMSENV_REFERENCES *r, const MEANING *asked, const unsigned char *der, size_t len)
+{
+    MEANING *m = OPENSSL_memdup(asked, sizeof(*asked)), *old;
+
+    if (m == NULL || (m->der = OPENSSL_memdup(der, len)) == NULL) {
+        OPENSSL_free(m);
+        return;
+    }
+    m->der_len = len;
+    kmsenv_lock_take(r->lock);
+    if (lh_MEANING_num_items(r->table) >= r->entries) {
+        lh_MEANING_doall(r->table, meaning_free);
+        lh_MEANING_flush(r->table);
+    }
+    old = lh_MEANING_insert(r->table, m);
+    if (lh_MEANING_error(r->table))
+        old = m;
+    kmsenv_lock_release(r->lock);
+    meaning_free(old);
+}
+
+int kmsenv_references_find(KMSENV_DEKS *deks, const unsigned char *reference, size_t len,
+                           unsigned char **der, size_t *der_len, KMSENV_ERROR *err)
+{
+    MEANING asked = { .found_ms = kmsenv_clock_coarse_ms() };
+    const unsigned char *id;
+    KMSENV_DATA_KEY *key;
+    int ok;
+
+    if (!kmsenv_reference_parse(reference, len, &id, &asked.idlen))
+        return kmsenv_error_set(err, KMSENV_R_PARAMETER_INVALID, "the key begins like a key reference but is none: what follows "
+                                "its %d bytes must be zeros", KMSENV_REFERENCE_LEN);
+    memcpy(asked.id, id, asked.idlen);
+    if (recall(deks->references, &asked, der, der_len))
+        return 1;
+    if ((key = kmsenv_keyring_find(deks->keyring, id, asked.idlen, err)) == NULL)
+        return 0;
+    if ((ok = kmsenv_data_key_encode(key, 0, der, der_len, err)) != 0)
+        remember(deks->references, &asked, *der, *der_len);
+    kmsenv_data_key_free(key);
+    return ok;
+}
+
+/* --- the data key --------------------------------------------------------- */
+
+int kmsenv_dek_is_named(const KMSENV_DEK *dek, const unsigned char *key, size_t keylen)
+{
+    const unsigned char *id;
+    size_t idlen;
+
+    return kmsenv_reference_parse(key, keylen, &id, &idlen) && memcmp(kmsenv_dek_get0_id(dek), id, idlen) == 0
+           && kmsenv_dek_is_granted(dek, kmsenv_clock_coarse_ms());
+}
+
+static KMSENV_DEK *get(KMSENV_DEKS *deks, const unsigned char *reference, size_t len, KMSENV_DEK *have, KMSENV_ERROR *err)
+{
+    KMSENV_DEK *dek = NULL;
+    unsigned char *der;
+    size_t der_len;
+
+    if (have != NULL && kmsenv_dek_is_named(have, reference, len)) {
+        kmsenv_count(deks->services.counters, KMSENV_COUNTER_CACHE_HITS, 1);
+        return have;
+    }
+    if (kmsenv_references_find(deks, reference, len, &der, &der_len, err)) {
+        dek = kmsenv_deks_get_to_decrypt(deks, NULL, der, der_len, have, err);
+        OPENSSL_free(der);
+    }
+    return dek;
+}
+
+KMSENV_DEK *kmsenv_deks_get_named(KMSENV_DEKS *deks, const unsigned char *reference, size_t len, size_t least,
+                                  KMSENV_DEK *have, KMSENV_ERROR *err)
+{
+    return kmsenv_deks_check_length(get(deks, reference, len, have, err), have, least, KMSENV_DEK_LEN_MAX, err);
+}
+
+KMSENV_DEK *kmsenv_deks_get_by_reference(KMSENV_DEKS *deks, const unsigned char *key, size_t keylen, KMSENV_DEK *have,
+                                         KMSENV_ERROR *err)
+{
+    KMSENV_DEK *dek = kmsenv_deks_check_length(get(deks, key, keylen, have, err), have, keylen, keylen, err);
+
+    if (dek == NULL)
+        kmsenv_error_prefix(err, "key reference: ");
+    return dek;
+}
+
+int kmsenv_deks_find(KMSENV_DEKS *deks, const unsigned char id[KMSENV_DEK_ID_LEN], unsigned char **der, size_t *len, KMSENV_ERROR *err)
+{
+    KMSENV_DATA_KEY *key = kmsenv_keyring_load(deks->keyring, id, err);
+    int ok = key != NULL && kmsenv_data_key_encode(key, 0, der, len, err);
+
+    kmsenv_data_key_free(key);
+    return ok;
+}
+
+const char *kmsenv_deks_get0_keyring(const KMSENV_DEKS *deks)
+{
+    return deks->keyring;
+}

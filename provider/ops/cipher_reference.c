@@ -1,0 +1,251 @@
+#include <string.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include "ops/cipher_reference.h"
+
+typedef struct reference_st {
+    const KMSENV_INNER_CIPHER *cipher;
+    void *inner;                       /* the inner provider's context */
+    KMSENV_PROVCTX *provctx;
+    KMSENV_DEK *dek;                   /* of the last reference: re-keying with the same one costs no search */
+} REFERENCE;
+
+/* --- contexts ------------------------------------------------------------- */
+
+static void *reference_newctx(KMSENV_PROVCTX *provctx, size_t n)
+{
+    const KMSENV_INNER_CIPHER *cipher = &provctx->references->cipher[n];
+    REFERENCE *r = OPENSSL_zalloc(sizeof(*r));
+
+    if (r == NULL)
+        return NULL;
+    r->cipher = cipher;
+    r->provctx = provctx;
+    if ((r->inner = cipher->newctx(cipher->provctx)) != NULL)
+        return r;
+    OPENSSL_free(r);
+    return NULL;
+}
+
+static OSSL_FUNC_cipher_freectx_fn reference_freectx;
+static void reference_freectx(void *vctx)
+{
+    REFERENCE *r = vctx;
+
+    if (r == NULL)
+        return;
+    r->cipher->freectx(r->inner);
+    kmsenv_dek_free(r->dek);
+    OPENSSL_free(r);
+}
+
+static OSSL_FUNC_cipher_dupctx_fn reference_dupctx;
+static void *reference_dupctx(void *vctx)
+{
+    const REFERENCE *r = vctx;
+    REFERENCE *copy = OPENSSL_memdup(r, sizeof(*r));
+
+    if (copy == NULL)
+        return NULL;
+    if ((copy->inner = r->cipher->dupctx(r->inner)) == NULL) {
+        OPENSSL_free(copy);
+        return NULL;
+    }
+    if (copy->dek != NULL)
+        kmsenv_dek_up_ref(copy->dek);
+    return copy;
+}
+
+/* --- keys ----------------------------------------------------------------- */
+
+/* The DEK that the key is a reference to. *found = 0: it is none. */
+static const unsigned char *resolve(REFERENCE *r, const unsigned char *key, size_t keylen, int *found)
+{
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    const KMSENV_RUNTIME *runtime;
+    KMSENV_DEK *dek = NULL;
+
+    if (!(*found = kmsenv_reference_is(key, keylen)))
+        return NULL;
+    if (r->dek != NULL && kmsenv_dek_get_length(r->dek) == keylen && kmsenv_dek_is_named(r->dek, key, keylen))
+        return kmsenv_dek_get0_secret(r->dek);
+    ERR_set_mark();
+    if ((runtime = r->provctx->runtime(r->provctx, &err)) != NULL)
+        dek = kmsenv_deks_get_by_reference(runtime->deks, key, keylen, r->dek, &err);
+    ERR_pop_to_mark();
+    if (dek == NULL) {
+        kmsenv_reporter_raise(r->provctx->reporter, &err);
+        return NULL;
+    }
+    if (dek != r->dek)
+        kmsenv_dek_free(r->dek);
+    r->dek = dek;
+    return kmsenv_dek_get0_secret(dek);
+}
+
+static int init(REFERENCE *r, OSSL_FUNC_cipher_encrypt_init_fn *inner_init, const unsigned char *key, size_t keylen,
+                const unsigned char *iv, size_t ivlen, const OSSL_PARAM params[])
+{
+    const unsigned char *secret;
+    int found = 0;
+
+    secret = key == NULL ? NULL : resolve(r, key, keylen, &found);
+    if (found && secret == NULL)
+        return 0;      /* never the bytes of the reference */
+    return inner_init(r->inner, found ? secret : key, keylen, iv, ivlen, params);
+}
+
+static OSSL_FUNC_cipher_encrypt_init_fn reference_encrypt_init;
+static int reference_encrypt_init(void *vctx, const unsigned char *key, size_t keylen,
+                                  const unsigned char *iv, size_t ivlen, const OSSL_PARAM params[])
+{
+    REFERENCE *r = vctx;
+
+    return init(r, r->cipher->encrypt_init, key, keylen, iv, ivlen, params);
+}
+
+static OSSL_FUNC_cipher_decrypt_init_fn reference_decrypt_init;
+static int reference_decrypt_init(void *vctx, const unsigned char *key, size_t keylen,
+                                  const unsigned char *iv, size_t ivlen, const OSSL_PARAM params[])
+{
+    REFERENCE *r = vctx;
+
+    return init(r, r->cipher->decrypt_init, key, keylen, iv, ivlen, params);
+}
+
+/* --- handed through ------------------------------------------------------- */
+
+static OSSL_FUNC_cipher_update_fn reference_update;
+static int reference_update(void *vctx, unsigned char *out, size_t *outl, size_t outsize, const unsigned char *in, size_t inl)
+{
+    const REFERENCE *r = vctx;
+
+    return r->cipher->update(r->inner, out, outl, outsize, in, inl);
+}
+
+static OSSL_FUNC_cipher_final_fn reference_final;
+static int reference_final(void *vctx, unsigned char *out, size_t *outl, size_t outsize)
+{
+    const REFERENCE *r = vctx;
+
+    return r->cipher->final(r->inner, out, outl, outsize);
+}
+
+static OSSL_FUNC_cipher_cipher_fn reference_cipher;
+static int reference_cipher(void *vctx, unsigned char *out, size_t *outl, size_t outsize, const unsigned char *in, size_t inl)
+{
+    const REFERENCE *r = vctx;
+
+    return r->cipher->cipher(r->inner, out, outl, outsize, in, inl);
+}
+
+static OSSL_FUNC_cipher_get_ctx_params_fn reference_get_ctx_params;
+static int reference_get_ctx_params(void *vctx, OSSL_PARAM params[])
+{
+    const REFERENCE *r = vctx;
+
+    return r->cipher->get_ctx_params(r->inner, params);
+}
+
+static OSSL_FUNC_cipher_set_ctx_params_fn reference_set_ctx_params;
+static int reference_set_ctx_params(void *vctx, const OSSL_PARAM params[])
+{
+    const REFERENCE *r = vctx;
+
+    return r->cipher->set_ctx_params(r->inner, params);
+}
+
+/* --- which cipher? -------------------------------------------------------- */
+
+/*
+ * Some functions get no context to tell the cipher by, so each cipher needs its own: as many as there may be ciphers,
+ * which differ in a number. They get the caller's provider context, and so serve any number of library contexts.
+ */
+static const KMSENV_INNER_CIPHER *nth(void *provctx, size_t n)
+{
+    return &((KMSENV_PROVCTX *)provctx)->references->cipher[n];
+}
+
+static void *inner_of(void *vctx)
+{
+    return vctx == NULL ? NULL : ((REFERENCE *)vctx)->inner;
+}
+
+#define CIPHER(n)                                                                                       \
+    static OSSL_FUNC_cipher_newctx_fn newctx_##n;                                                       \
+    static void *newctx_##n(void *p) { return reference_newctx(p, n); }                                 \
+    static OSSL_FUNC_cipher_gettable_params_fn gettable_##n;                                            \
+    static const OSSL_PARAM *gettable_##n(void *p)                                                      \
+    { return nth(p, n)->gettable_params(nth(p, n)->provctx); }                                          \
+    static OSSL_FUNC_cipher_gettable_ctx_params_fn gettable_ctx_##n;                                    \
+    static const OSSL_PARAM *gettable_ctx_##n(void *c, void *p)                                         \
+    { return nth(p, n)->gettable_ctx_params(inner_of(c), nth(p, n)->provctx); }                         \
+    static OSSL_FUNC_cipher_settable_ctx_params_fn settable_ctx_##n;                                    \
+    static const OSSL_PARAM *settable_ctx_##n(void *c, void *p)                                         \
+    { return nth(p, n)->settable_ctx_params(inner_of(c), nth(p, n)->provctx); }
+#define ROW(n) { newctx_##n, gettable_##n, gettable_ctx_##n, settable_ctx_##n },
+
+#define SIXTEEN(X, h)                                                                                   \
+    X(h##0) X(h##1) X(h##2) X(h##3) X(h##4) X(h##5) X(h##6) X(h##7)                                     \
+    X(h##8) X(h##9) X(h##a) X(h##b) X(h##c) X(h##d) X(h##e) X(h##f)
+#define ALL(X)                                                                                          \
+    SIXTEEN(X, 0x0) SIXTEEN(X, 0x1) SIXTEEN(X, 0x2) SIXTEEN(X, 0x3) SIXTEEN(X, 0x4) SIXTEEN(X, 0x5)     \
+    SIXTEEN(X, 0x6) SIXTEEN(X, 0x7) SIXTEEN(X, 0x8) SIXTEEN(X, 0x9) SIXTEEN(X, 0xa) SIXTEEN(X, 0xb)
+
+ALL(CIPHER)
+
+static const struct numbered_st {
+    OSSL_FUNC_cipher_newctx_fn *newctx;
+    OSSL_FUNC_cipher_gettable_params_fn *gettable_params;
+    OSSL_FUNC_cipher_gettable_ctx_params_fn *gettable_ctx_params;
+    OSSL_FUNC_cipher_settable_ctx_params_fn *settable_ctx_params;
+} numbered[] = { ALL(ROW) };
+_Static_assert(sizeof(numbered) / sizeof(numbered[0]) == KMSENV_REFERENCE_CIPHERS_MAX, "as many as there may be ciphers");
+
+/* --- adapting ------------------------------------------------------------- */
+
+typedef void (*FUNCTION)(void);
+
+/* Puts an inner function where it belongs; returns ours for it, NULL if it is none that is handed through. */
+static FUNCTION adapt_one(const OSSL_DISPATCH *f, size_t n, KMSENV_INNER_CIPHER *out)
+{
+#define HAND_THROUGH(ID, name, ours)                                                                    \
+    case OSSL_FUNC_CIPHER_##ID:                                                                         \
+        out->name = OSSL_FUNC_cipher_##name(f);                                                         \
+        return (FUNCTION)(ours);
+    switch (f->function_id) {
+    HAND_THROUGH(NEWCTX, newctx, numbered[n].newctx)
+    HAND_THROUGH(FREECTX, freectx, reference_freectx)
+    HAND_THROUGH(DUPCTX, dupctx, reference_dupctx)
+    HAND_THROUGH(ENCRYPT_INIT, encrypt_init, reference_encrypt_init)
+    HAND_THROUGH(DECRYPT_INIT, decrypt_init, reference_decrypt_init)
+    HAND_THROUGH(UPDATE, update, reference_update)
+    HAND_THROUGH(FINAL, final, reference_final)
+    HAND_THROUGH(CIPHER, cipher, reference_cipher)
+    HAND_THROUGH(GET_PARAMS, get_params, out->get_params)      /* has no context at all: the inner one will do */
+    HAND_THROUGH(GETTABLE_PARAMS, gettable_params, numbered[n].gettable_params)
+    HAND_THROUGH(GET_CTX_PARAMS, get_ctx_params, reference_get_ctx_params)
+    HAND_THROUGH(GETTABLE_CTX_PARAMS, gettable_ctx_params, numbered[n].gettable_ctx_params)
+    HAND_THROUGH(SET_CTX_PARAMS, set_ctx_params, reference_set_ctx_params)
+    HAND_THROUGH(SETTABLE_CTX_PARAMS, settable_ctx_params, numbered[n].settable_ctx_params)
+    default:
+        return NULL;
+    }
+#undef HAND_THROUGH
+}
+
+int kmsenv_cipher_reference_adapt(const OSSL_DISPATCH *inner, size_t n, KMSENV_INNER_CIPHER *out,
+                                  OSSL_DISPATCH functions[KMSENV_REFERENCE_FUNCTIONS])
+{
+    static const OSSL_DISPATCH end = { 0, NULL };
+    size_t count = 0;
+
+    for (; inner->function_id != 0 && count + 1 < KMSENV_REFERENCE_FUNCTIONS; inner++) {
+        functions[count].function_id = inner->function_id;
+        if ((functions[count].function = adapt_one(inner, n, out)) != NULL)
+            count++;
+    }
+    functions[count] = end;
+    return out->newctx != NULL && out->freectx != NULL && out->encrypt_init != NULL && out->decrypt_init != NULL
+           && out->get_params != NULL && ((out->update != NULL && out->final != NULL) || out->cipher != NULL);
+}

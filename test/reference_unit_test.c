@@ -1,0 +1,233 @@
+/*
+ * Every cipher of the default provider with a key that can hold a reference: keyed by reference it does what it does with
+ * the plain key, and never uses a reference as a key. And OpenSSL's own vectors, each key of which becomes a data key.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <openssl/core_names.h>
+#include <openssl/err.h>
+#include <openssl/params.h>
+#include "testutil.h"
+#include "known_key.h"
+
+#define COUNT(a) ((int)(sizeof(a) / sizeof((a)[0])))
+#define INPUT    96
+#define OUTPUT   256
+#define TAG      16
+#define KEYRING  "keyring = @/keys\n"
+
+static KMSENV_CRYPTO *crypto;
+static OSSL_LIB_CTX *plain;            /* the default provider alone */
+static KMSENV_TEST *ours;              /* key-references = yes */
+
+/* --- one cipher, whatever its mode ---------------------------------------- */
+
+typedef struct sealed_st {
+    unsigned char data[OUTPUT], tag[TAG];
+    int len;
+} SEALED;
+
+static int is_aead(const EVP_CIPHER *c)
+{
+    return (EVP_CIPHER_get_flags(c) & EVP_CIPH_FLAG_AEAD_CIPHER) != 0 && strstr(EVP_CIPHER_get0_name(c), "HMAC") == NULL;
+}
+
+static EVP_CIPHER_CTX *start(const EVP_CIPHER *c, int enc, const unsigned char *key, const SEALED *in)
+{
+    static const unsigned char iv[16] = "iviviviviviviv!";
+    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    int mode = EVP_CIPHER_get_mode(c), ivlen = EVP_CIPHER_get_iv_length(c);
+
+    EVP_CIPHER_CTX_set_flags(ctx, EVP_CIPHER_CTX_FLAG_WRAP_ALLOW);
+    if (!EVP_CipherInit_ex(ctx, c, NULL, NULL, NULL, enc)
+        || (mode == EVP_CIPH_CCM_MODE && !EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, TAG, enc ? NULL : (void *)in->tag))
+        || !EVP_CipherInit_ex(ctx, NULL, NULL, key, ivlen > 0 ? iv : NULL, enc)
+        || (!enc && is_aead(c) && mode != EVP_CIPH_CCM_MODE && !EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, TAG, (void *)in->tag))) {
+        EVP_CIPHER_CTX_free(ctx);
+        return NULL;
+    }
+    EVP_CIPHER_CTX_set_padding(ctx, 0);
+    return ctx;
+}
+
+static int encrypt(const EVP_CIPHER *c, const unsigned char *key, const unsigned char *in, int inlen, SEALED *out)
+{
+    EVP_CIPHER_CTX *ctx = start(c, 1, key, NULL);
+    int n = 0, last = 0, total, ok;
+
+    memset(out, 0, sizeof(*out));
+    if (ctx == NULL)
+        return 0;
+    ok = (EVP_CIPHER_get_mode(c) != EVP_CIPH_CCM_MODE || EVP_EncryptUpdate(ctx, NULL, &total, NULL, inlen))
+         && EVP_EncryptUpdate(ctx, out->data, &n, in, inlen) && EVP_EncryptFinal_ex(ctx, out->data + n, &last)
+         && (!is_aead(c) || EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, TAG, out->tag));
+    out->len = n + last;
+    EVP_CIPHER_CTX_free(ctx);
+    return ok;
+}
+
+static int decrypt(const EVP_CIPHER *c, const unsigned char *key, const SEALED *in, unsigned char *out)
+{
+    EVP_CIPHER_CTX *ctx = start(c, 0, key, in);
+    int n = 0, last = 0, total, ok, mode = EVP_CIPHER_get_mode(c);
+
+    if (ctx == NULL)
+        return -1;
+    ok = (mode != EVP_CIPH_CCM_MODE || EVP_DecryptUpdate(ctx, NULL, &total, NULL, in->len))
+         && EVP_DecryptUpdate(ctx, out, &n, in->data, in->len)
+         && (mode == EVP_CIPH_CCM_MODE || EVP_DecryptFinal_ex(ctx, out + n, &last));
+    EVP_CIPHER_CTX_free(ctx);
+    return ok ? n + last : -1;
+}
+
+/* --- all ciphers ---------------------------------------------------------- */
+
+typedef struct walk_st {
+    unsigned char key[5][KMSENV_TEST_REFERENCE_MAX], reference[5][KMSENV_TEST_REFERENCE_MAX];
+    int walked, compared, refused, ok;
+} WALK;
+
+static const size_t lengths[] = { 16, 24, 32, 64 };
+
+/* Bytes that look random; the halves differ, as XTS wants it. */
+static int make_keys(WALK *w)
+{
+    int i;
+
+    for (i = 0; i < COUNT(lengths); i++) {
+        kmsenv_test_fill(w->key[i], lengths[i], 100 + (unsigned)i);
+        if (!known_key_put(ours, crypto, w->key[i], lengths[i], w->reference[i]))
+            return 0;
+    }
+    return 1;
+}
+
+static int index_of(size_t length)
+{
+    int i;
+
+    for (i = 0; i < COUNT(lengths); i++)
+        if (lengths[i] == length)
+            return i;
+    return -1;
+}
+
+/* Triple DES wraps with an IV of its own making: only decryption can be compared. */
+static int is_random(const EVP_CIPHER *c)
+{
+    return EVP_CIPHER_is_a(c, "DES3-WRAP");
+}
+
+static int same_under(const EVP_CIPHER *theirs, const EVP_CIPHER *c, const unsigned char *key, const unsigned char *reference)
+{
+    unsigned char in[INPUT], back[OUTPUT];
+    SEALED a, b;
+
+    kmsenv_test_fill(in, sizeof(in), 7);
+    return TEST_true(encrypt(theirs, key, in, INPUT, &a)) && TEST_true(encrypt(c, reference, in, INPUT, &b))
+           && TEST_int_eq(a.len, b.len) && (is_random(theirs) || (TEST_mem_eq(a.data, (size_t)a.len, b.data, (size_t)b.len)
+                                                                 && TEST_mem_eq(a.tag, TAG, b.tag, TAG)))
+           && TEST_int_eq(decrypt(c, reference, &a, back), INPUT) && TEST_mem_eq(back, INPUT, in, INPUT)
+           && TEST_int_eq(decrypt(theirs, key, &b, back), INPUT) && TEST_mem_eq(back, INPUT, in, INPUT)
+           /* and any other key passes through */
+           && TEST_true(encrypt(c, key, in, INPUT, &b)) && (is_random(theirs) || TEST_mem_eq(a.data, (size_t)a.len, b.data, (size_t)b.len));
+}
+
+/* An error, and not encryption under the bytes of the reference. */
+static int refused(const EVP_CIPHER *c, const unsigned char *reference, int reason)
+{
+    unsigned char in[INPUT] = { 0 };
+    SEALED out;
+
+    return TEST_false(encrypt(c, reference, in, INPUT, &out)) && TEST_true(kmsenv_test_error_is(reason))
+           && TEST_int_eq(out.len, 0);
+}
+
+/* Unknown; of a data key of another length; damaged where it is padded. */
+static int refuses_others(const EVP_CIPHER *c, const WALK *w, int own)
+{
+    unsigned char bad[KMSENV_TEST_REFERENCE_MAX] = "kmsenv:\x01 no such data key at all";
+    size_t keylen = (size_t)EVP_CIPHER_get_key_length(c);
+    int i;
+
+    if (!refused(c, bad, keylen > 32 && bad[32] != 0 ? KMSENV_R_PARAMETER_INVALID : KMSENV_R_DATA_KEY_NOT_FOUND))
+        return 0;
+    if (keylen > 32) {
+        memcpy(bad, w->reference[0], sizeof(bad));
+        bad[keylen - 1] = 1;
+        if (!refused(c, bad, KMSENV_R_PARAMETER_INVALID))
+            return 0;
+    }
+    for (i = 0; i < COUNT(lengths); i++)
+        if (i != own && !refused(c, w->reference[i], KMSENV_R_DATA_KEY_UNSUITABLE))
+            return 0;
+    return 1;
+}
+
+static int check_cipher(const EVP_CIPHER *theirs, WALK *w)
+{
+    char own[80];
+    EVP_CIPHER *c[2];
+    int i = index_of((size_t)EVP_CIPHER_get_key_length(theirs)), k, ok = 1;
+
+    snprintf(own, sizeof(own), "KMS-%s", EVP_CIPHER_get0_name(theirs));
+    c[0] = EVP_CIPHER_fetch(ours->libctx, EVP_CIPHER_get0_name(theirs), "provider=kmsenv");
+    c[1] = EVP_CIPHER_fetch(ours->libctx, own, NULL);
+    for (k = 0; k < 2 && ok; k++) {
+        ok = TEST_ptr(c[k]) && TEST_str_eq(OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(c[k])), "kmsenv")
+             && TEST_int_eq(EVP_CIPHER_get_key_length(c[k]), EVP_CIPHER_get_key_length(theirs))
+             && TEST_int_eq(EVP_CIPHER_get_iv_length(c[k]), EVP_CIPHER_get_iv_length(theirs))
+             && TEST_int_eq(EVP_CIPHER_get_block_size(c[k]), EVP_CIPHER_get_block_size(theirs))
+             && TEST_ulong_eq(EVP_CIPHER_get_flags(c[k]), EVP_CIPHER_get_flags(theirs))
+             && (i < 0 || same_under(theirs, c[k], w->key[i], w->reference[i])) && TEST_true(kmsenv_test_no_error())
+             && refuses_others(c[k], w, i);
+        w->compared += i >= 0;
+    }
+    EVP_CIPHER_free(c[0]);
+    EVP_CIPHER_free(c[1]);
+    return ok;
+}
+
+static void walk(EVP_CIPHER *theirs, void *arg)
+{
+    WALK *w = arg;
+
+    if (EVP_CIPHER_get_key_length(theirs) < 16)
+        return;
+    w->walked++;
+    if (!check_cipher(theirs, w)) {
+        TEST_error("%s", EVP_CIPHER_get0_name(theirs));
+        w->ok = 0;
+    }
+}
+
+/* 123 in OpenSSL 3.0; newer versions have more, and all of them are walked. */
+static int test_every_cipher(void)
+{
+    WALK w = { .ok = 1 };
+
+    if (!make_keys(&w))
+        return 0;
+    EVP_CIPHER_do_all_provided(plain, walk, &w);
+    TEST_info("%d ciphers, %d comparisons", w.walked, w.compared);
+    return TEST_true(w.ok) & TEST_int_ge(w.walked, 120) & TEST_int_ge(w.compared, 2 * (w.walked - 3));
+}
+
+int setup_tests(void)
+{
+    static const KMSENV_TEST_SETUP setup = { .settings = KMSENV_TEST_LOCAL KEYRING "key-references = yes\n" };
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+
+    if (!TEST_ptr(ours = kmsenv_test_new_ex(&setup)) || !TEST_ptr(plain = OSSL_LIB_CTX_new())
+            || !TEST_ptr(crypto = kmsenv_crypto_new(NULL, NULL, "default")) || !TEST_true(kmsenv_crypto_ready(crypto, &err)))
+        return 0;
+    ADD_TEST(test_every_cipher);
+    return 1;
+}
+
+void cleanup_tests(void)
+{
+    kmsenv_crypto_free(crypto);
+    kmsenv_test_free(ours);
+    OSSL_LIB_CTX_free(plain);
+}
