@@ -39,8 +39,7 @@ static int fail(KMSENV_ERROR *err, const char *why)
     return kmsenv_error_set(err, KMSENV_R_PARAMETER_INVALID, "encryption context: %s", why);
 }
 
-/* UTF-8 without control characters. */
-static int is_text(const char *text, size_t n)
+int kmsenv_context_is_text(const char *text, size_t n)
 {
     size_t i;
 
@@ -114,7 +113,7 @@ int kmsenv_context_add(KMSENV_CONTEXT *c, const char *name, size_t namelen,
         return fail(err, "a name is empty");
     if (namelen > KMSENV_CONTEXT_TEXT_MAX || valuelen > KMSENV_CONTEXT_TEXT_MAX)
         return fail(err, "it is longer than 1024 bytes as JSON");
-    if (!is_text(name, namelen) || !is_text(value, valuelen))
+    if (!kmsenv_context_is_text(name, namelen) || !kmsenv_context_is_text(value, valuelen))
         return fail(err, "a name or value is not UTF-8, or holds a control character");
     if (c->count == KMSENV_CONTEXT_PAIRS_MAX)
         return fail(err, "more than 32 pairs");

@@ -30,4 +30,7 @@ int kmsenv_context_contains(const KMSENV_CONTEXT *whole, const KMSENV_CONTEXT *p
 /* Appends the canonical JSON: one object, names sorted by their bytes, no blanks, UTF-8 unescaped. "{}" if empty. */
 int kmsenv_context_json(const KMSENV_CONTEXT *c, KMSENV_BUFFER *out);
 
+/* UTF-8 without control characters? What a name or value must be. */
+int kmsenv_context_is_text(const char *text, size_t n);
+
 #endif

@@ -156,6 +156,8 @@ int kmsenv_kms_matches(KMSENV_KMS *kms, const char *kind, const char *key_id, KM
 
     if (strcmp(kind, kms->method->name) != 0)
         return 0;
+    if (kms->method->matches != NULL)
+        return kms->method->matches(kms->impl, key_id);
     if (kms->decrypt_keys != NULL && is_listed(kms->decrypt_keys, key_id))
         return 1;
     own = kmsenv_kms_own_key_id(kms, err);

@@ -63,6 +63,8 @@ typedef struct kmsenv_kms_method_st {
     void (*free)(void *kms);
     /* The CMK's id for matching a wrap against this profile; borrowed; may do file I/O but no network. NULL with err on failure. */
     const char *(*key_id)(void *kms, KMSENV_ERROR *err);
+    /* Does a wrap's key_id name a CMK of this profile (its key-id, or one of decrypt-keys)? NULL: they are compared as text. */
+    int (*matches)(void *kms, const char *key_id);
     /* A new data key of len bytes (16, 24, 32 or 64), made in the KMS. NULL: the service has none; RAND and encrypt are used. */
     int (*generate)(void *kms, KMSENV_CALL *call, size_t len, unsigned char *dek, KMSENV_BLOB *out);
     int (*encrypt)(void *kms, KMSENV_CALL *call, const unsigned char *in, size_t inlen, KMSENV_BLOB *out);
