@@ -1,6 +1,7 @@
 /*
- * The registry of locks is process-wide: it and the fork generation are, with the secret heap
- * and the once-flag of the HTTP library, the only mutable globals of the module.
+ * The registry of locks is process-wide: it and the fork generation are, with the secret heap,
+ * the libraries that are loaded when they are needed, and the PKCS#11 modules, the only mutable
+ * globals of the module.
  */
 #include <pthread.h>
 #include <stdatomic.h>

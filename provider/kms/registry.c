@@ -9,6 +9,7 @@ static const KMSENV_KMS_METHOD *const methods[] = {
     &kmsenv_kms_aws,
     &kmsenv_kms_vault,
     &kmsenv_kms_google,
+    &kmsenv_kms_pkcs11,
     NULL
 };
 

@@ -9,5 +9,6 @@ extern const KMSENV_KMS_METHOD kmsenv_kms_alibaba_instance;
 extern const KMSENV_KMS_METHOD kmsenv_kms_aws;
 extern const KMSENV_KMS_METHOD kmsenv_kms_vault;
 extern const KMSENV_KMS_METHOD kmsenv_kms_google;
+extern const KMSENV_KMS_METHOD kmsenv_kms_pkcs11;
 
 #endif
