@@ -11,6 +11,7 @@ int vectors_alibaba_instance(const cJSON *vector, KMSENV_CRYPTO *crypto);
 int vectors_aws(const cJSON *vector, KMSENV_CRYPTO *crypto);
 int vectors_vault(const cJSON *vector, KMSENV_CRYPTO *crypto);
 int vectors_google(const cJSON *vector, KMSENV_CRYPTO *crypto);
+int vectors_azure(const cJSON *vector, KMSENV_CRYPTO *crypto);
 
 /* The value at a path of member names, "inputs/params/KeyId"; digits index arrays. NULL if it is not there or null. */
 const cJSON *vector_at(const cJSON *json, const char *path);

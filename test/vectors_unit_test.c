@@ -22,6 +22,7 @@ static const struct { const char *vendor; int (*run)(const cJSON *, KMSENV_CRYPT
     { "aws", vectors_aws },
     { "vault", vectors_vault },
     { "gcp", vectors_google },
+    { "azure", vectors_azure },
 };
 
 static const char *directory;

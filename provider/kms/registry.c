@@ -10,6 +10,7 @@ static const KMSENV_KMS_METHOD *const methods[] = {
     &kmsenv_kms_vault,
     &kmsenv_kms_google,
     &kmsenv_kms_pkcs11,
+    &kmsenv_kms_azure,
     NULL
 };
 

@@ -10,5 +10,6 @@ extern const KMSENV_KMS_METHOD kmsenv_kms_aws;
 extern const KMSENV_KMS_METHOD kmsenv_kms_vault;
 extern const KMSENV_KMS_METHOD kmsenv_kms_google;
 extern const KMSENV_KMS_METHOD kmsenv_kms_pkcs11;
+extern const KMSENV_KMS_METHOD kmsenv_kms_azure;
 
 #endif

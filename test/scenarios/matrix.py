@@ -49,6 +49,7 @@ class Backend:
     differs = {}             # row or (row, verb): {field of Row: value}
     absent = {}              # row or (row, verb): why this cannot happen
     rows = []                # further ones
+    provider = {}            # settings of the provider besides those of the tests
 
     def settings(self, standin):
         """The profile's settings besides those that all have."""
@@ -165,7 +166,7 @@ class BackendCase(common.Scenario):
 
     def sealed(self, count=1, **more):
         """Messages from a process of their own; their data keys are secrets from now on."""
-        with common.Tool(self.dir, self.config({"prod": self.backend.profile(self.kms, **more)}, dek_reuse="no")) as kmsenv:
+        with common.Tool(self.dir, self.config({"prod": self.backend.profile(self.kms, **more)}, dek_reuse="no", **self.backend.provider)) as kmsenv:
             messages = kmsenv.seal([TEXT] * count)
             self.assertNotIn(None, messages, kmsenv.last)
         for message in messages:
@@ -283,7 +284,7 @@ class Case(BackendCase):
         if os.path.exists(self.audit):
             os.unlink(self.audit)
         requests = self.backend.requests(run.verb, run.more.get("context"))
-        with common.Tool(self.dir, self.config({"prod": profile}, audit_log=self.audit, dek_reuse="no"), run.environment) as kmsenv:
+        with common.Tool(self.dir, self.config({"prod": profile}, audit_log=self.audit, dek_reuse="no", **self.backend.provider), run.environment) as kmsenv:
             if row.warm:
                 self.assertIsNotNone(self.operate(run, kmsenv, other), kmsenv.last)
             before = self.counts()

@@ -6,7 +6,7 @@ World, given to every dialect: .keys (KeyStore), .clock() (Unix seconds as the s
 """
 import importlib
 
-ALL = {"tencent": "Tencent", "vault": "Vault", "aws": "Aws", "google": "Google", "alibaba-instance": "AlibabaInstance"}
+ALL = {"tencent": "Tencent", "vault": "Vault", "aws": "Aws", "google": "Google", "alibaba-instance": "AlibabaInstance", "azure": "Azure"}
 
 
 # Misbehaviours by neutral names, which the tests of all back ends use. A dialect has every one of them, or says in
