@@ -4,49 +4,12 @@
 #include "testutil.h"
 #include "core/secret.h"
 #include "kms/azure.h"
-#include "kms/base64.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define VERSION  "0123456789abcdef0123456789ABCDEF"
 #define NOW      1700000000
 
 static KMSENV_CRYPTO *crypto;
-
-/* --- base64url ------------------------------------------------------------ */
-
-static int test_base64url(void)
-{
-    unsigned char in[200], out[200];
-    KMSENV_BUFFER text;
-    size_t i, n, outlen;
-    int ok = 1;
-
-    for (i = 0; i < sizeof(in); i++)
-        in[i] = (unsigned char)(i * 37 + 11);
-    for (n = 0; ok && n <= sizeof(in); n++) {
-        kmsenv_buffer_init(&text, 400, 1);
-        outlen = n;
-        ok = TEST_true(kmsenv_base64url_add(&text, in, n)) && TEST_size_t_eq(text.length, (n * 4 + 2) / 3)
-             && TEST_size_t_eq(strcspn(kmsenv_buffer_text(&text), "+/="), text.length)
-             && TEST_true(kmsenv_base64url_decode(kmsenv_buffer_text(&text), text.length, out, &outlen))
-             && TEST_mem_eq(out, outlen, in, n);
-        outlen = n - 1;
-        if (n > 0)
-            ok = ok && TEST_false(kmsenv_base64url_decode(kmsenv_buffer_text(&text), text.length, out, &outlen));
-        kmsenv_buffer_reset(&text);
-    }
-    return ok;
-}
-
-static const char *const bad_base64url[] = { "A", "AAAAA", "AB", "AAB", "AA==", "AAA=", "A+AA", "A/AA", "AA*A", "AA\n", " AAA", "\xc3\xa9" };
-
-static int test_bad_base64url(int i)
-{
-    unsigned char out[16];
-    size_t n = sizeof(out);
-
-    return TEST_false(kmsenv_base64url_decode(bad_base64url[i], strlen(bad_base64url[i]), out, &n));
-}
 
 /* --- names ---------------------------------------------------------------- */
 
@@ -387,8 +350,6 @@ int setup_tests(void)
 {
     if (!TEST_ptr(crypto = kmsenv_crypto_new(NULL, NULL, "default")))
         return 0;
-    ADD_TEST(test_base64url);
-    ADD_ALL_TESTS(test_bad_base64url, COUNT(bad_base64url));
     ADD_ALL_TESTS(test_key, COUNT(keys));
     ADD_ALL_TESTS(test_extra, COUNT(extras));
     ADD_TEST(test_clouds);

@@ -1,4 +1,4 @@
-/* What the KMS room reads and writes, fed with hostile input: JSON, base64, contexts, INI files, endpoints, headers. */
+/* What the KMS room reads and writes, fed with hostile input: JSON, contexts, INI files, endpoints, headers. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -193,44 +193,6 @@ static int test_json_write(void)
     ok &= TEST_true(b.failed);
     kmsenv_buffer_reset(&b);
     return ok;
-}
-
-/* --- base64 --------------------------------------------------------------- */
-
-static int test_base64(void)
-{
-    unsigned char in[200], out[200];
-    KMSENV_BUFFER text;
-    size_t i, n, outlen;
-    int ok = 1;
-
-    for (i = 0; i < sizeof(in); i++)
-        in[i] = (unsigned char)(i * 37 + 11);
-    for (n = 0; ok && n <= sizeof(in); n++) {
-        kmsenv_buffer_init(&text, 400, 1);
-        outlen = n;
-        ok = TEST_true(kmsenv_base64_add(&text, in, n)) && TEST_size_t_eq(text.length, (n + 2) / 3 * 4)
-             && TEST_true(kmsenv_base64_decode(kmsenv_buffer_text(&text), text.length, out, &outlen))
-             && TEST_mem_eq(out, outlen, in, n);
-        outlen = n - 1;
-        if (n > 0)
-            ok = ok && TEST_false(kmsenv_base64_decode(kmsenv_buffer_text(&text), text.length, out, &outlen));
-        kmsenv_buffer_reset(&text);
-    }
-    return ok;
-}
-
-static const char *const bad_base64[] = {
-    "A", "AA", "AAA", "AAAAA", "=", "====", "A===", "AA=A", "=AAA", "AAA=AAAA", "AA==AAAA", "AB==", "AAB=", "AA==\n", " AA==", "AA ==",
-    "AA-_", "AAAA\n", "\nAAA", "A\nAA", "AA\0=", "\xc3\xa9==", "AA==="
-};
-
-static int test_bad_base64(int i)
-{
-    unsigned char out[16];
-    size_t n = sizeof(out);
-
-    return TEST_false(kmsenv_base64_decode(bad_base64[i], strlen(bad_base64[i]), out, &n)) && TEST_size_t_eq(n, sizeof(out));
 }
 
 /* --- contexts ------------------------------------------------------------- */
@@ -565,8 +527,6 @@ int setup_tests(void)
     ADD_TEST(test_json_limits);
     ADD_TEST(test_json_read);
     ADD_TEST(test_json_write);
-    ADD_TEST(test_base64);
-    ADD_ALL_TESTS(test_bad_base64, COUNT(bad_base64));
     ADD_ALL_TESTS(test_good_context, COUNT(good_context));
     ADD_ALL_TESTS(test_bad_context, COUNT(bad_context));
     ADD_TEST(test_context_limits);

@@ -2,7 +2,8 @@
  * Back end `azure`: Azure Key Vault and Managed HSM. The service makes no data keys: they are made here
  * and wrapped there (wrapkey), with RSA-OAEP-256 or, on a Managed HSM, A256KW. The ciphertext of a wrap
  * is the bytes of `value`; `extra` says with what it was wrapped (azure.h), for unwrapkey needs the very
- * version of the key. An encryption context is put inside the wrap (azure_bind.c).
+ * version of the key. An encryption context is put inside the wrap (azure_bind.c). Whoever has the public
+ * part of an RSA key can make wraps as well: a wrap does not tell who made it.
  *
  * The key id of a wrap is the identifier of the key without its version. Requests go to the vault of
  * the profile only; a wrap of another vault, as `decrypt-keys` may let in, is an error.

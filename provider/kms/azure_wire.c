@@ -217,7 +217,12 @@ static int read_kid(const KMSENV_JSON *json, const KMSENV_AZURE_KEY *expected, K
 {
     if (!kmsenv_azure_key_parse(key, kmsenv_json_text(kmsenv_json_get(json, "kid"))) || key->version[0] == '\0')
         return kmsenv_result_malformed(err, "no kid, the identifier of a key with its version of 32 hexadecimal digits");
-    return kmsenv_azure_key_equal(expected, key) || kmsenv_result_wrong_key(err, expected->name);
+    if (kmsenv_azure_key_equal(expected, key))
+        return 1;
+    if (strcasecmp(expected->vault, key->vault) == 0)
+        return kmsenv_result_wrong_key(err, expected->name);
+    return kmsenv_error_set(err, KMSENV_R_KMS_REPLY_MALFORMED, "the reply is about another key, in the vault %.100s; if that is the one, "
+                            "put its name into key-id, and the one that leads there into endpoint", key->vault);
 }
 
 /* The result of an operation is base64url, whichever way it goes. */

@@ -31,7 +31,7 @@ class Backend(matrix.Backend):
     }
     rows = [
         Row("another version", OPEN, always("other-version"), matrix.MALFORMED, 1, "another key"),
-        Row("of another vault", BOTH, always("other-vault"), matrix.MALFORMED, 1, "another key"),
+        Row("of another vault", BOTH, always("other-vault"), matrix.MALFORMED, 1, "another key, in the vault not-kmsenv-test.*endpoint"),
         Row("no version", BOTH, always("no-version"), matrix.MALFORMED, 1, "kid"),
         Row("identifier with a version", SEAL, (), matrix.NOT_FOUND, 1, "KeyNotFound", before="no_such_version"),
     ]
