@@ -34,7 +34,8 @@ static const KMSENV_SETTING settings[] = {
     { "key-id", KMSENV_TEXT, NULL, 0, 0, "https://VAULT.vault.azure.net/keys/NAME, perhaps with /VERSION",
       "Identifier of the key; with a version, that one wraps, otherwise the newest." },
     { "algorithm", KMSENV_CHOICE, "RSA-OAEP-256", 0, 0, "RSA-OAEP-256|A256KW",
-      "How data keys are wrapped: RSA-OAEP-256 with an RSA key, A256KW with a 256-bit oct key of a Managed HSM." },
+      "How data keys are wrapped: RSA-OAEP-256 with an RSA key (long wraps, for which block-size = 1024 or 2048 may be needed), "
+      "A256KW with a 256-bit oct key of a Managed HSM." },
     { "endpoint", KMSENV_TEXT, NULL, 0, 0, "https://HOST or https://HOST:PORT",
       "Where the vault answers, if not at the host in key-id." },
     { "api-version", KMSENV_TEXT, KMSENV_AZURE_API, 0, 0, "the version of the API, such as " KMSENV_AZURE_API " or 7.4",

@@ -63,8 +63,10 @@ static int set_authority(KMSENV_AZURE_CHAIN *chain, const char *of_cloud, KMSENV
 
     if (text == NULL && (text = kmsenv_credentials_env("AZURE_AUTHORITY_HOST")) == NULL && (text = of_cloud) == NULL)
         return kmsenv_section_missing(chain->section, "authority", err);
-    return kmsenv_http_endpoint(chain->http, &chain->login.endpoint, text, "authority", err)
-           && kmsenv_metadata_endpoint(&chain->metadata, kmsenv_section_text(chain->section, "metadata-endpoint"), METADATA_HOST, err);
+    if (kmsenv_http_endpoint(chain->http, &chain->login.endpoint, text, "authority", err)
+        && kmsenv_metadata_endpoint(&chain->metadata, kmsenv_section_text(chain->section, "metadata-endpoint"), METADATA_HOST, err))
+        return 1;
+    return kmsenv_error_prefix(err, "section [%s]: ", kmsenv_section_name(chain->section));
 }
 
 KMSENV_AZURE_CHAIN *kmsenv_azure_chain_new(const KMSENV_SECTION *section, const char *host, KMSENV_HTTP *http, KMSENV_ERROR *err)

@@ -309,7 +309,7 @@ class Settings(AzureCase):
         for name, value in (("key-id", None), ("key-id", "https://kek"), ("key-id", vault + "/x"), ("key-id", vault.replace("https", "http")),
                             ("algorithm", "RSA1_5"), ("api-version", "7.4&x=y"), ("resource", "http://vault.azure.net"),
                             ("authority", "http://login.example"), ("metadata-endpoint", "http://metadata.example"), ("endpoint", "a b")):
-            self.tried(self.config({"prod": {**self.profile(), name: value}}), CONFIG, words=name)
+            self.tried(self.config({"prod": {**self.profile(), name: value}}), CONFIG, words=r"\[(kms_)?prod\].*" + name + "|" + name + r".*\[(kms_)?prod\]")
         self.assertEqual(self.kms.calls(), 0)
 
     def test_a_vault_of_no_known_cloud(self):
