@@ -137,7 +137,6 @@ typedef struct job_st {
     AZURE *a;
     const KMSENV_AZURE_ACTION *action;
     KMSENV_RESULT *result;
-    int secret;                        /* the value that goes out is */
 } JOB;
 
 static int build(void *arg, int64_t now, const KMSENV_CREDENTIAL *credential, KMSENV_REQUEST *request, KMSENV_ERROR *err)
@@ -145,7 +144,7 @@ static int build(void *arg, int64_t now, const KMSENV_CREDENTIAL *credential, KM
     const JOB *job = arg;
 
     (void)now;
-    request->secret = job->secret;
+    request->secret = 1;               /* for the token, if for nothing else */
     return (job->action->value == NULL || kmsenv_azure_body(job->action, &request->body, err))
            && kmsenv_azure_frame(&job->a->rest.endpoint, job->action, job->a->api, credential->token, request, err);
 }
@@ -157,9 +156,9 @@ static KMSENV_VERDICT parse(void *arg, KMSENV_REPLY *reply, KMSENV_ERROR *err)
     return kmsenv_azure_result(reply, job->action, kmsenv_clock_unix(), job->result, err);
 }
 
-static int perform(AZURE *a, KMSENV_CALL *call, const KMSENV_AZURE_ACTION *action, KMSENV_RESULT *result, int secret)
+static int perform(AZURE *a, KMSENV_CALL *call, const KMSENV_AZURE_ACTION *action, KMSENV_RESULT *result)
 {
-    JOB job = { a, action, result, secret };
+    JOB job = { a, action, result };
     const KMSENV_REST_CALL rest = { build, parse, &job };
 
     return kmsenv_rest_operation(&a->rest, &rest, action->verb == NULL ? "key" : action->verb, result, call);
@@ -193,7 +192,7 @@ static int azure_encrypt(void *kms, KMSENV_CALL *call, const unsigned char *in, 
     ok = kmsenv_azure_bind(a->crypto, call->context, in, inlen, &bound, call->err);
     action.value = bound.data;
     action.value_len = bound.length;
-    ok = ok && perform(a, call, &action, &result, 1);
+    ok = ok && perform(a, call, &action, &result);
     kmsenv_buffer_reset(&bound);
     return ok;
 }
@@ -227,7 +226,7 @@ static int azure_decrypt(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, un
     if ((result.plaintext = kmsenv_secret_zalloc(result.room)) == NULL)
         return kmsenv_error_set(call->err, KMSENV_R_OUT_OF_MEMORY, "no memory for what is unwrapped");
     action.algorithm = algorithm->name;
-    ok = perform(a, call, &action, &result, 0)
+    ok = perform(a, call, &action, &result)
          && kmsenv_azure_unbind(a->crypto, call->context, result.plaintext, &result.plaintext_len, call->err);
     if (ok && result.plaintext_len > *outlen)
         ok = kmsenv_result_malformed(call->err, "more data than expected");
@@ -245,7 +244,7 @@ static int azure_describe(void *kms, KMSENV_CALL *call, char *state, size_t room
     const KMSENV_AZURE_ACTION action = { .key = &a->key, .algorithm = a->algorithm->name };
     KMSENV_RESULT result = { .state = state, .state_room = room };
 
-    return perform(a, call, &action, &result, 0);
+    return perform(a, call, &action, &result);
 }
 
 const KMSENV_KMS_METHOD kmsenv_kms_azure = {

@@ -3,7 +3,6 @@
 every source. Every test asserts the number of calls, and that nothing secret is told."""
 import json
 import os
-import re
 import subprocess
 import time
 from dataclasses import replace
@@ -14,7 +13,8 @@ import common
 import matrix
 from common import TEXT
 from dialects import azure
-from matrix import CONFIG, CREDENTIALS, DENIED, DISABLED, MISMATCH, NOT_FOUND, OK, REJECTED, REQUEST, UNREACHABLE, once
+from hygiene_test import search_memory
+from matrix import CONFIG, CREDENTIALS, DENIED, MISMATCH, NOT_FOUND, OK, REJECTED, REQUEST, UNREACHABLE, once
 
 
 class Matrix(matrix.Case):
@@ -301,6 +301,33 @@ class Tokens(AzureCase):
             time.sleep(2.6)
             self.assertIsNotNone(kmsenv.seal([TEXT])[0], kmsenv.last)
         self.assertEqual((self.kms.calls("token", "ok"), self.kms.calls("wrapkey"), self.kms.calls("wrapkey", "ok")), (2, 2, 2))
+
+
+class Memory(AzureCase):
+    """As hygiene_test.py, for what has other forms here: base64url, what a context adds, the client's secret."""
+
+    def needles(self, message):
+        wrap = self.wrap_of(message)
+        bound = azure.unwrap(self.keystore(), self.kms.key_id, 1, "RSA-OAEP-256", wrap.ciphertext)
+        self.assertEqual((bound[:32], len(bound)), (self.backend.dek_of(self.keystore(), wrap), 32 + backend_azure.SEAL_LEN))
+        return {"base64url": azure.b64encode(bound)[4:40].encode(), "bound": bound[24:48], "hex": bound[:32].hex().encode(),
+                "secret": self.kms.secret_key.encode(), "raw": bound[:32]}
+
+    def test_nothing_is_left(self):
+        config = self.azure_config(tenant_id=azure.TENANT, client_id=self.kms.secret_id, context="app=billing",
+                                   client_secret="file:" + self.file("secret", self.kms.secret_key))
+        message = None
+        for verb in ("seal", "open"):
+            kmsenv = self.tool(config)
+            if verb == "seal":
+                message = kmsenv.seal([TEXT])[0]
+            self.assertEqual(kmsenv.open([message]), [TEXT], kmsenv.last)
+            needles = self.needles(message)
+            found = search_memory(kmsenv.pid, needles)
+            self.assertTrue(found.pop("raw"), "the search finds nothing at all")
+            self.assertEqual({name for name, places in found.items() if places}, set())
+            self.assertTrue(kmsenv.ask("unload")["ok"])
+            self.assertEqual({name for name, places in search_memory(kmsenv.pid, needles).items() if places}, set())
 
 
 class Settings(AzureCase):
