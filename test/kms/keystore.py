@@ -66,12 +66,6 @@ class KeyStore:
             self.get(key_id)["state"] = state
             self._save()
 
-    def note(self, key_id, **more):
-        """Keeps what a dialect has to say of a key besides."""
-        with self._lock:
-            self.get(key_id)["more"].update(more)
-            self._save()
-
     def delete(self, key_id):
         with self._lock:
             self._keys.pop(key_id, None)

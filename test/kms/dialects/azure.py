@@ -1,20 +1,19 @@
 """Azure Key Vault and Managed HSM: wrapKey, unwrapKey, getKey, sign-in, managed identities.
 
 Vault and Managed HSM are one server here: a key of type oct-HSM is in the HSM, any other in the vault,
-and its identifier and the tokens for it are those of its place. A key has an RSA pair of its own for
-every version, or for oct-HSM the AES key of the key store. As reported of the service, a disabled key
-still wraps.
+and its identifier and the tokens for it are those of its place. As reported of the service, a disabled
+key still wraps.
 
 A token is made by the stand-in and checked here alone: IDENTITY.AUDIENCE.MAC, of a credential in the
 key store, for one audience.
 """
 import base64
+import functools
 import hashlib
 import hmac
 import json
 import os
 import re
-import threading
 import urllib.parse
 import uuid
 
@@ -35,8 +34,7 @@ LOGIN = re.compile(r"/([^/]+)/oauth2/v2\.0/token")
 BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 STATUSES = {"Unauthorized": 401, "Forbidden": 403, "ForbiddenByPolicy": 403, "KeyDisabled": 403, "KeyNotFound": 404,
             "Throttled": 429, "InternalServerError": 500, "ServiceUnavailable": 503}
-_making = threading.Lock()
-OAEP = padding.OAEP(mgf=padding.MGF1(hashes.SHA256()), algorithm=hashes.SHA256(), label=None)
+RSA_PAIR = "rsa_pair"           # no name that a key can have
 
 
 class Fault(Exception):
@@ -77,16 +75,23 @@ def version_number(key, name):
     raise Fault("KeyNotFound", "no such version")
 
 
-def rsa_key(keys, key_id, number):
-    """The RSA pair of a version, made when it is first wanted."""
-    with _making:
-        pairs = keys.get(key_id)["more"].get("rsa", {})
-        if str(number) not in pairs:
-            pem = rsa.generate_private_key(65537, 2048).private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-            pairs = {**pairs, str(number): pem.decode()}
-            keys.note(key_id, rsa=pairs)
-    return serialization.load_pem_private_key(pairs[str(number)].encode(), None)
+def rsa_pair(keys):
+    """The RSA pair of all keys: made once, for that can take a machine that is busy longer than a request may."""
+    if RSA_PAIR not in keys.describe_all():
+        pem = rsa.generate_private_key(65537, 2048).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        keys.create(RSA_PAIR, pem=pem.decode())
+    return _loaded(keys.get(RSA_PAIR)["more"]["pem"])
+
+
+@functools.lru_cache(2)
+def _loaded(pem):
+    return serialization.load_pem_private_key(pem.encode(), None)   # checks the key, and takes its time for it
+
+
+def oaep(key, number):
+    """With a label, which makes keys and versions open nothing of each other."""
+    return padding.OAEP(mgf=padding.MGF1(hashes.SHA256()), algorithm=hashes.SHA256(), label=version_name(key, number).encode())
 
 
 def wrap(keys, key_id, number, algorithm, data):
@@ -94,7 +99,7 @@ def wrap(keys, key_id, number, algorithm, data):
     if place_of(key) == "hsm" and algorithm == "A256KW":
         return keywrap.aes_key_wrap(base64.b64decode(key["versions"][number - 1]), data)
     if place_of(key) == "vault" and algorithm == "RSA-OAEP-256":
-        return rsa_key(keys, key_id, number).public_key().encrypt(data, OAEP)
+        return rsa_pair(keys).public_key().encrypt(data, oaep(key, number))
     raise Fault("BadParameter", "the algorithm does not go with the key")
 
 
@@ -104,7 +109,7 @@ def unwrap(keys, key_id, number, algorithm, data):
         if place_of(key) == "hsm" and algorithm == "A256KW":
             return keywrap.aes_key_unwrap(base64.b64decode(key["versions"][number - 1]), data)
         if place_of(key) == "vault" and algorithm == "RSA-OAEP-256":
-            return rsa_key(keys, key_id, number).decrypt(data, OAEP)
+            return rsa_pair(keys).decrypt(data, oaep(key, number))
     except (ValueError, keywrap.InvalidUnwrap) as fault:
         raise Fault("BadParameter", "The parameter is incorrect.") from fault
     raise Fault("BadParameter", "the algorithm does not go with the key")
@@ -174,6 +179,10 @@ class Azure(Dialect):
         "other-vault": _change(lambda old: old.replace("https://", "https://not-"), "kid"),
         "no-version": _change(lambda old: old[:-33], "kid"),
     }
+
+    def __init__(self, world):
+        super().__init__(world)
+        rsa_pair(world.keys)
 
     # Replies
 
