@@ -7,7 +7,6 @@
 #include <openssl/crypto.h>
 #include "testutil.h"
 #include "core/secret.h"
-#include "kms/base64.h"
 #include "kms/context.h"
 #include "kms/credentials.h"
 #include "kms/endpoint.h"
