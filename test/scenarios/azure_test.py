@@ -14,7 +14,7 @@ import matrix
 from common import TEXT
 from dialects import azure
 from hygiene_test import search_memory
-from matrix import CONFIG, CREDENTIALS, DENIED, MISMATCH, NOT_FOUND, OK, REJECTED, REQUEST, UNREACHABLE, once
+from matrix import CONFIG, CREDENTIALS, DENIED, DISABLED, MISMATCH, NOT_FOUND, OK, REJECTED, REQUEST, UNREACHABLE, once
 
 
 class Matrix(matrix.Case):
@@ -191,6 +191,38 @@ class Wraps(AzureCase):
             if status:
                 self.assertIn("KeyDisabled", checks[0]["message"])
             self.assertEqual((self.kms.calls("wrapkey", "ok"), self.kms.calls("unwrapkey")), (1, 1))
+
+
+class Operations(AzureCase):
+    """Those that no cipher reaches, by kms_tool."""
+
+    def tool_says(self, operation, **more):
+        path = os.environ.get("KMSENV_TEST_KMS_TOOL") or os.path.join(common.BUILD, "test", "kms_tool")
+        words = ["%s=%s" % pair for pair in self.profile(**more).items() if pair[0] != "kms" and pair[1] is not None]
+        run = subprocess.run([path, operation, "azure", *words], capture_output=True, timeout=60, env=common.clean_environment(HOME=self.dir))
+        self.assertEqual((run.returncode, run.stderr), (0, b""), run)
+        self.check_no_secret(run.stdout)
+        return json.loads(run.stdout)
+
+    def test_describe(self):
+        self.assertEqual(self.tool_says("describe"), {"ok": True, "reason": OK, "text": "Enabled"})
+        self.assertEqual((self.kms.calls("key", "ok"), self.kms.calls()), (1, 1))
+        self.assertRegex(self.tool_says("describe", algorithm="A256KW")["text"], "not of the type oct")
+        name = self.kms.create_key(ops=["sign", "wrapKey"])
+        self.assertRegex(self.tool_says("describe", key_id=azure.key_id_of(name))["text"], "key_ops must have wrapKey and unwrapKey")
+        self.kms.set_state(self.kms.key_id, "Disabled")
+        answer = self.tool_says("describe")
+        self.assertEqual(answer["reason"], DISABLED)
+        self.assertRegex(answer["text"], "disabled.*enable it")
+        self.kms.delete_key(self.kms.key_id)
+        self.assertEqual(self.tool_says("describe")["reason"], NOT_FOUND)
+
+    def test_reencrypt(self):
+        """The service has no such operation: the data key is unwrapped and wrapped."""
+        for more in ({}, {"context": "app=billing"}):
+            self.kms.reset()
+            self.assertEqual(self.tool_says("reencrypt", **more), {"ok": True, "reason": OK, "text": "opens"})
+            self.assertEqual((self.kms.calls("wrapkey"), self.kms.calls("unwrapkey"), self.kms.calls()), (2, 2, 4))
 
 
 class Tokens(AzureCase):
