@@ -7,6 +7,7 @@
 
 /* Runs one vector; 1 if everything it says holds. A failure has been reported by TEST_ macros. */
 int vectors_tencent(const cJSON *vector, KMSENV_CRYPTO *crypto);
+int vectors_alibaba(const cJSON *vector, KMSENV_CRYPTO *crypto);
 int vectors_alibaba_instance(const cJSON *vector, KMSENV_CRYPTO *crypto);
 int vectors_aws(const cJSON *vector, KMSENV_CRYPTO *crypto);
 int vectors_vault(const cJSON *vector, KMSENV_CRYPTO *crypto);

@@ -18,6 +18,7 @@ typedef enum option_en { OPT_ERR = -1, OPT_EOF = 0, OPT_EXPECT, OPT_TEST_ENUM } 
 
 static const struct { const char *vendor; int (*run)(const cJSON *, KMSENV_CRYPTO *); } runners[] = {
     { "tencent", vectors_tencent },
+    { "alibaba", vectors_alibaba },
     { "alibaba-dkms", vectors_alibaba_instance },
     { "aws", vectors_aws },
     { "vault", vectors_vault },

@@ -213,24 +213,41 @@ int kmsenv_crypto_sha256(KMSENV_CRYPTO *crypto, const void *data, size_t n, unsi
     return (EVP_Digest(data, n, out, &len, crypto->sha256, NULL) == 1 && len == 32) || failed(err, "SHA-256");
 }
 
+typedef struct mac_input_st { const void *key, *data; size_t keylen, n; } MAC_INPUT;
+
+static int hmac(KMSENV_CRYPTO *crypto, const char *digest, const MAC_INPUT *in, unsigned char *out, size_t outlen)
+{
+    OSSL_PARAM params[] = {
+        OSSL_PARAM_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)digest, 0),
+        OSSL_PARAM_END
+    };
+    EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(crypto->hmac);
+    size_t len = 0;
+    int ok = ctx != NULL && EVP_MAC_init(ctx, in->key, in->keylen, params)
+        && EVP_MAC_update(ctx, in->data, in->n) && EVP_MAC_final(ctx, out, &len, outlen) && len == outlen;
+
+    EVP_MAC_CTX_free(ctx);
+    return ok;
+}
+
 int kmsenv_crypto_hmac_sha256(KMSENV_CRYPTO *crypto, const void *key, size_t keylen,
                               const void *data, size_t n, unsigned char out[32], KMSENV_ERROR *err)
 {
-    OSSL_PARAM params[] = {
-        OSSL_PARAM_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)"SHA256", 0),
-        OSSL_PARAM_END
-    };
-    EVP_MAC_CTX *ctx;
-    size_t len = 0;
-    int ok;
+    const MAC_INPUT in = { key, data, keylen, n };
 
     if (!kmsenv_crypto_ready(crypto, err))
         return 0;
-    ctx = EVP_MAC_CTX_new(crypto->hmac);
-    ok = ctx != NULL && EVP_MAC_init(ctx, key, keylen, params)
-        && EVP_MAC_update(ctx, data, n) && EVP_MAC_final(ctx, out, &len, 32) && len == 32;
-    EVP_MAC_CTX_free(ctx);
-    return ok || failed(err, "HMAC-SHA-256");
+    return hmac(crypto, "SHA256", &in, out, 32) || failed(err, "HMAC-SHA-256");
+}
+
+int kmsenv_crypto_hmac_sha1(KMSENV_CRYPTO *crypto, const void *key, size_t keylen,
+                            const void *data, size_t n, unsigned char out[20], KMSENV_ERROR *err)
+{
+    const MAC_INPUT in = { key, data, keylen, n };
+
+    if (!kmsenv_crypto_ready(crypto, err))
+        return 0;
+    return hmac(crypto, "SHA1", &in, out, 20) || failed(err, "HMAC-SHA-1");
 }
 
 /* --- HMAC with a kept key state -------------------------------------------- */

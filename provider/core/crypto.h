@@ -43,6 +43,9 @@ int kmsenv_crypto_random_key(KMSENV_CRYPTO *crypto, void *out, size_t n, KMSENV_
 int kmsenv_crypto_sha256(KMSENV_CRYPTO *crypto, const void *data, size_t n, unsigned char out[32], KMSENV_ERROR *err);
 int kmsenv_crypto_hmac_sha256(KMSENV_CRYPTO *crypto, const void *key, size_t keylen,
                               const void *data, size_t n, unsigned char out[32], KMSENV_ERROR *err);
+/* For services that still sign with it: not for anything new. */
+int kmsenv_crypto_hmac_sha1(KMSENV_CRYPTO *crypto, const void *key, size_t keylen,
+                            const void *data, size_t n, unsigned char out[20], KMSENV_ERROR *err);
 
 /*
  * HMAC-SHA256 (RFC 2104) with the key state computed once: the digests of the padded key are kept,

@@ -24,14 +24,20 @@ struct kmsenv_credentials_st {
 
 /* --- one set -------------------------------------------------------------- */
 
-static void credential_free(KMSENV_CREDENTIAL *c)
+void kmsenv_credential_reset(KMSENV_CREDENTIAL *c)
 {
-    if (c == NULL)
-        return;
     OPENSSL_free(c->id);
     kmsenv_secret_free(c->secret);
     kmsenv_secret_free(c->token);
     kmsenv_signer_free(c->signer);
+    memset(c, 0, sizeof(*c));
+}
+
+static void credential_free(KMSENV_CREDENTIAL *c)
+{
+    if (c == NULL)
+        return;
+    kmsenv_credential_reset(c);
     OPENSSL_free(c);
 }
 

@@ -28,6 +28,8 @@ typedef struct kmsenv_credential_st {
 /* For sources: fills a set (copies). secret, token may be NULL. */
 int kmsenv_credential_set(KMSENV_CREDENTIAL *c, const char *id, const char *secret, const char *token, int64_t expires,
                           KMSENV_ERROR *err);
+/* Frees what that filled, for sets that are needed on the way to another one. */
+void kmsenv_credential_reset(KMSENV_CREDENTIAL *c);
 
 enum { KMSENV_SOURCE_ABSENT = -1, KMSENV_SOURCE_FAILED = 0, KMSENV_SOURCE_FOUND = 1 };
 

@@ -365,15 +365,16 @@ static CURLcode set_callbacks(CURL *handle, TRANSFER *t)
 /* links: room for the header list, which libcurl only borrows; the lines stay in secret memory. */
 static CURLcode set_message(CURL *handle, TRANSFER *t, struct curl_slist *links)
 {
-    static char no_expect[] = "Expect:";
+    static char no_expect[] = "Expect:", no_type[] = "Content-Type:";   /* what libcurl would add by itself, unsigned */
     const KMSENV_REQUEST *r = t->request;
     CURLcode code = CURLE_OK;
     size_t i;
 
-    for (i = 0; i <= r->headers; i++) {
-        links[i].data = i < r->headers ? r->header[i] : no_expect;
-        links[i].next = i < r->headers ? &links[i + 1] : NULL;
+    for (i = 0; i < r->headers + 2; i++) {
+        links[i].data = i < r->headers ? r->header[i] : i == r->headers ? no_expect : no_type;
+        links[i].next = &links[i + 1];
     }
+    links[kmsenv_request_header(r, "Content-Type") == NULL ? i - 1 : i - 2].next = NULL;
     SET(CURLOPT_HTTPHEADER, links);
     SET(CURLOPT_USERAGENT, "kmsenv/" KMSENV_VERSION);
     if (strcmp(r->method, "GET") == 0) {
@@ -397,7 +398,7 @@ static CURLcode set_message(CURL *handle, TRANSFER *t, struct curl_slist *links)
 
 static CURLcode perform(CURL *handle, TRANSFER *t)
 {
-    struct curl_slist links[KMSENV_REQUEST_HEADERS_MAX + 1];
+    struct curl_slist links[KMSENV_REQUEST_HEADERS_MAX + 2];
     KMSENV_BUFFER url;
     CURLcode code;
     long status = 0;

@@ -46,6 +46,17 @@ int kmsenv_json_is_utf8(const void *text, size_t n);
  */
 int kmsenv_json_check(KMSENV_BUFFER *text, KMSENV_JSON_SECRET *secrets, size_t count, KMSENV_ERROR *err);
 
+/* --- parts of a text (json_span.c) ---------------------------------------- */
+
+/*
+ * For texts that hold secrets in several places, of which only one is wanted: what is cut out can be
+ * parsed by itself. The text must have passed kmsenv_json_check(); a span is borrowed from it.
+ */
+typedef struct kmsenv_json_span_st { const char *text; size_t length; } KMSENV_JSON_SPAN;
+/* The value of the first member of an object with that name (which is not decoded); the i-th element of an array. 0 if there is none. */
+int kmsenv_json_span_member(KMSENV_JSON_SPAN object, const char *name, KMSENV_JSON_SPAN *out);
+int kmsenv_json_span_element(KMSENV_JSON_SPAN array, size_t i, KMSENV_JSON_SPAN *out);
+
 /* --- reading (json.c) ----------------------------------------------------- */
 
 typedef struct kmsenv_json_st KMSENV_JSON;   /* a value in a parsed text */

@@ -361,7 +361,13 @@ static int do_reencrypt(OPERATION *op, const KMSENV_BLOB *in, KMSENV_BLOB *out)
 {
     if (op->kms->method->reencrypt == NULL)
         return decrypt_and_encrypt(op, in, out);
-    return op->kms->method->reencrypt(op->kms->impl, &op->call, in, out) && check_blob(op, out);
+    if (op->kms->method->reencrypt(op->kms->impl, &op->call, in, out))
+        return check_blob(op, out);
+    if (op->call.err->reason != KMSENV_R_KMS_UNSUPPORTED)
+        return 0;
+    kmsenv_blob_reset(out);
+    kmsenv_error_clear(op->call.err);
+    return decrypt_and_encrypt(op, in, out);
 }
 
 /* --- operations ----------------------------------------------------------- */

@@ -70,7 +70,7 @@ typedef struct kmsenv_kms_method_st {
     int (*encrypt)(void *kms, KMSENV_CALL *call, const unsigned char *in, size_t inlen, KMSENV_BLOB *out);
     /* *outlen: room on entry, length on return. A reply that is about another CMK than in->key_id is an error. */
     int (*decrypt)(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, unsigned char *out, size_t *outlen);
-    /* Under the newest version of this profile's CMK, without the plaintext leaving the KMS. NULL: decrypt + encrypt. */
+    /* Under the newest version of this profile's CMK, without the plaintext leaving the KMS. NULL, or KMS_UNSUPPORTED: decrypt + encrypt. */
     int (*reencrypt)(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, KMSENV_BLOB *out);
     /* Is the CMK there and usable? On success *state gets a word such as "Enabled". */
     int (*describe)(void *kms, KMSENV_CALL *call, char *state, size_t room);

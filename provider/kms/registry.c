@@ -5,6 +5,7 @@
 static const KMSENV_KMS_METHOD *const methods[] = {
     &kmsenv_kms_local,
     &kmsenv_kms_tencent,
+    &kmsenv_kms_alibaba,
     &kmsenv_kms_alibaba_instance,
     &kmsenv_kms_aws,
     &kmsenv_kms_vault,

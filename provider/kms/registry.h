@@ -5,6 +5,7 @@
 
 extern const KMSENV_KMS_METHOD kmsenv_kms_local;
 extern const KMSENV_KMS_METHOD kmsenv_kms_tencent;
+extern const KMSENV_KMS_METHOD kmsenv_kms_alibaba;
 extern const KMSENV_KMS_METHOD kmsenv_kms_alibaba_instance;
 extern const KMSENV_KMS_METHOD kmsenv_kms_aws;
 extern const KMSENV_KMS_METHOD kmsenv_kms_vault;

@@ -127,6 +127,23 @@ void kmsenv_text_word(char *out, size_t room, const char *text)
     out[i] = '\0';
 }
 
+void kmsenv_text_encode(KMSENV_BUFFER *out, const void *text, size_t n)
+{
+    static const char digit[] = "0123456789ABCDEF";
+    const unsigned char *p = text;
+    char escape[3] = "%";
+
+    for (; n > 0; p++, n--) {
+        if ((*p < 0x80 && isalnum(*p)) || (*p != '\0' && strchr("-._~", *p) != NULL)) {
+            kmsenv_buffer_add(out, p, 1);
+            continue;
+        }
+        escape[1] = digit[*p >> 4];
+        escape[2] = digit[*p & 15];
+        kmsenv_buffer_add(out, escape, 3);
+    }
+}
+
 int kmsenv_text_time(const char *text, int64_t *out)
 {
     struct tm tm = { 0 };

@@ -53,6 +53,8 @@ int64_t kmsenv_reply_date(const KMSENV_REPLY *r);
 void kmsenv_text_printable(char *out, size_t room, const char *text, size_t n);
 /* The leading letters, digits, '.', '_' and '-' of a text, cut to room: a code, an id. text may be NULL. For texts of others in our errors. */
 void kmsenv_text_word(char *out, size_t room, const char *text);
+/* Adds n bytes percent-encoded (RFC 3986): letters, digits and "-._~" stay, all others become %XX. For queries, forms, paths. */
+void kmsenv_text_encode(KMSENV_BUFFER *out, const void *text, size_t n);
 /* "2023-11-14T23:13:20Z", perhaps with a fraction, as Unix seconds. text may be NULL. 0 if it is something else. */
 int kmsenv_text_time(const char *text, int64_t *out);
 

@@ -1,3 +1,5 @@
+#include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <openssl/crypto.h>
@@ -42,4 +44,63 @@ int kmsenv_sign_step(KMSENV_CRYPTO *crypto, unsigned char key[32], const char *t
         memcpy(key, next, sizeof(next));
     OPENSSL_cleanse(next, sizeof(next));
     return ok;
+}
+
+/* --- headers in canonical form --------------------------------------------- */
+
+static int by_name(const void *a, const void *b)
+{
+    const char *x = *(const char *const *)a, *y = *(const char *const *)b;
+
+    for (; *x != ':' && tolower((unsigned char)*x) == tolower((unsigned char)*y); x++, y++)
+        ;
+    return (*x == ':' ? 0 : tolower((unsigned char)*x)) - (*y == ':' ? 0 : tolower((unsigned char)*y));
+}
+
+static void add_lower(KMSENV_BUFFER *out, const char *text, size_t n)
+{
+    char c;
+
+    for (; n > 0; n--, text++) {
+        c = (char)tolower((unsigned char)*text);
+        kmsenv_buffer_add(out, &c, 1);
+    }
+}
+
+/* Without blanks at the ends, and with one where there are several. */
+static void add_folded(KMSENV_BUFFER *out, const char *text)
+{
+    size_t n;
+
+    for (text += strspn(text, " \t"); *text != '\0'; text += strspn(text, " \t")) {
+        n = strcspn(text, " \t");
+        kmsenv_buffer_add(out, text, n);
+        text += n;
+        if (text[strspn(text, " \t")] != '\0')
+            kmsenv_buffer_add(out, " ", 1);
+    }
+}
+
+void kmsenv_sign_headers(const KMSENV_REQUEST *request, int (*wanted)(const char *line), int fold, KMSENV_BUFFER *names,
+                         KMSENV_BUFFER *out)
+{
+    const char *sorted[KMSENV_REQUEST_HEADERS_MAX];
+    size_t i, n, count = 0;
+
+    for (i = 0; i < request->headers; i++)
+        if (wanted == NULL || wanted(request->header[i]))
+            sorted[count++] = request->header[i];
+    qsort(sorted, count, sizeof(sorted[0]), by_name);
+    for (i = 0; i < count; i++) {
+        n = strcspn(sorted[i], ":");
+        add_lower(names, ";", i > 0);
+        add_lower(names, sorted[i], n);
+        add_lower(out, sorted[i], n);
+        kmsenv_buffer_add(out, ":", 1);
+        if (fold)
+            add_folded(out, sorted[i] + n + 1);
+        else
+            kmsenv_buffer_add_text(out, sorted[i] + n + 2);
+        kmsenv_buffer_add(out, "\n", 1);
+    }
 }

@@ -1,7 +1,4 @@
-#include <ctype.h>
-#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <openssl/crypto.h>
 #include "core/secret.h"
 #include "kms/sign.h"
@@ -26,58 +23,6 @@ static void add_line(KMSENV_BUFFER *out, const char *text, size_t n)
 
 /* --- canonical request ---------------------------------------------------- */
 
-static int by_name(const void *a, const void *b)
-{
-    const char *x = *(const char *const *)a, *y = *(const char *const *)b;
-
-    for (; *x != ':' && tolower((unsigned char)*x) == tolower((unsigned char)*y); x++, y++)
-        ;
-    return (*x == ':' ? 0 : tolower((unsigned char)*x)) - (*y == ':' ? 0 : tolower((unsigned char)*y));
-}
-
-static void add_lower(KMSENV_BUFFER *out, const char *text, size_t n)
-{
-    char c;
-
-    for (; n > 0; n--, text++) {
-        c = (char)tolower((unsigned char)*text);
-        kmsenv_buffer_add(out, &c, 1);
-    }
-}
-
-/* Without blanks at the ends, and with one where there are several. */
-static void add_value(KMSENV_BUFFER *out, const char *text)
-{
-    size_t n;
-
-    for (text += strspn(text, " \t"); *text != '\0'; text += strspn(text, " \t")) {
-        n = strcspn(text, " \t");
-        kmsenv_buffer_add(out, text, n);
-        text += n;
-        if (text[strspn(text, " \t")] != '\0')
-            kmsenv_buffer_add(out, " ", 1);
-    }
-}
-
-static void add_headers(const KMSENV_REQUEST *request, KMSENV_BUFFER *names, KMSENV_BUFFER *out)
-{
-    const char *sorted[KMSENV_REQUEST_HEADERS_MAX];
-    size_t i, n;
-
-    for (i = 0; i < request->headers; i++)
-        sorted[i] = request->header[i];
-    qsort(sorted, request->headers, sizeof(sorted[0]), by_name);
-    for (i = 0; i < request->headers; i++) {
-        n = strcspn(sorted[i], ":");
-        add_lower(names, ";", i > 0);
-        add_lower(names, sorted[i], n);
-        add_lower(out, sorted[i], n);
-        kmsenv_buffer_add(out, ":", 1);
-        add_value(out, sorted[i] + n + 1);
-        kmsenv_buffer_add(out, "\n", 1);
-    }
-}
-
 /* Path and query as they are sent: our targets have nothing that would be written differently. */
 int kmsenv_sigv4_canonical(KMSENV_CRYPTO *crypto, const KMSENV_REQUEST *request, KMSENV_BUFFER *signed_headers,
                            KMSENV_BUFFER *out, KMSENV_ERROR *err)
@@ -92,7 +37,7 @@ int kmsenv_sigv4_canonical(KMSENV_CRYPTO *crypto, const KMSENV_REQUEST *request,
     add_line(out, request->method, strlen(request->method));
     add_line(out, target, strcspn(target, "?"));
     add_line(out, query == NULL ? "" : query + 1, query == NULL ? 0 : strlen(query + 1));
-    add_headers(request, signed_headers, out);
+    kmsenv_sign_headers(request, NULL, 1, signed_headers, out);
     kmsenv_buffer_add(out, "\n", 1);
     add_line(out, kmsenv_buffer_text(signed_headers), signed_headers->length);
     kmsenv_buffer_add_text(out, hash);
