@@ -9,7 +9,7 @@
 #include "kms/alibaba.h"
 #include "kms/registry.h"
 
-#define REMEDY "set access-key-id and access-key-secret, or ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET"
+#define REMEDY "set access-key-id and access-key-secret"
 
 typedef struct alibaba_st {
     KMSENV_CRYPTO *crypto;

@@ -251,8 +251,9 @@ int kmsenv_alibaba_from_cli(void *arg, int64_t now, uint64_t deadline_ms, KMSENV
         return KMSENV_SOURCE_ABSENT;
     }
     kmsenv_buffer_init(&text, FILE_BYTES, 1);
-    if ((found = kmsenv_credentials_file(path, &text, err)) == KMSENV_SOURCE_FOUND
-        && (found = from_text(&r, &text, out)) != KMSENV_SOURCE_FOUND)
+    if ((found = kmsenv_credentials_file(path, &text, err)) == KMSENV_SOURCE_ABSENT && set == NULL)
+        kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "no ~/.aliyun/config.json");
+    if (found == KMSENV_SOURCE_FOUND && (found = from_text(&r, &text, out)) != KMSENV_SOURCE_FOUND)
         kmsenv_error_prefix(err, "%.200s: ", path);
     kmsenv_buffer_reset(&text);
     return set == NULL ? found : found == KMSENV_SOURCE_FOUND;   /* named, so it must be there */

@@ -14,6 +14,7 @@ typedef struct profile_st {
     const KMSENV_ALIBABA_CHAIN *chain;
     int64_t now;
     uint64_t deadline_ms;
+    int missing;                       /* there is no file */
     KMSENV_CREDENTIAL_TEXTS texts;
     KMSENV_BUFFER type, value[VALUES];
 } PROFILE;
@@ -118,7 +119,9 @@ static int from_path(const char *path, const char *section, PROFILE *p, KMSENV_C
     for (i = 0; i < VALUES; i++)
         kmsenv_buffer_init(&p->value[i], VALUE_MAX, 0);
     kmsenv_credential_texts_init(&p->texts);
-    if ((found = kmsenv_credentials_file(path, &text, err)) == KMSENV_SOURCE_FOUND) {
+    found = kmsenv_credentials_file(path, &text, err);
+    p->missing = found == KMSENV_SOURCE_ABSENT;
+    if (found == KMSENV_SOURCE_FOUND) {
         if ((found = read_section(&text, section, p, err)) == KMSENV_SOURCE_FOUND)
             found = use(p, out, err);
         if (found != KMSENV_SOURCE_FOUND)
@@ -152,5 +155,7 @@ int kmsenv_alibaba_from_file(void *arg, int64_t now, uint64_t deadline_ms, KMSEN
         return KMSENV_SOURCE_ABSENT;
     }
     found = from_path(path, part, &p, out, err);
+    if (found == KMSENV_SOURCE_ABSENT && path == home && p.missing)
+        kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "no ~/.alibabacloud/credentials");
     return set == NULL ? found : found == KMSENV_SOURCE_FOUND;   /* named, so it must be there */
 }

@@ -196,8 +196,8 @@ int kmsenv_alibaba_from_oidc(void *arg, int64_t now, uint64_t deadline_ms, KMSEN
                                        .token_file = kmsenv_credentials_env("ALIBABA_CLOUD_OIDC_TOKEN_FILE") };
 
     if (role.role_arn == NULL || role.provider_arn == NULL || role.token_file == NULL) {
-        kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS,
-                         "ALIBABA_CLOUD_ROLE_ARN, _OIDC_PROVIDER_ARN, _OIDC_TOKEN_FILE not all set");
+        kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "ALIBABA_CLOUD_%s not set", role.token_file == NULL ? "OIDC_TOKEN_FILE"
+                         : role.provider_arn == NULL ? "OIDC_PROVIDER_ARN" : "ROLE_ARN");
         return KMSENV_SOURCE_ABSENT;
     }
     return kmsenv_alibaba_assume(arg, &role, now, deadline_ms, out, err);

@@ -7,6 +7,8 @@ World, given to every dialect: .keys (KeyStore), .clock() (Unix seconds as the s
 import importlib
 
 ALL = {"tencent": "Tencent", "vault": "Vault", "aws": "Aws", "google": "Google", "alibaba-instance": "AlibabaInstance", "azure": "Azure"}
+ALL = {"tencent": "Tencent", "vault": "Vault", "aws": "Aws", "google": "Google", "alibaba": "Alibaba",
+       "alibaba-instance": "AlibabaInstance"}
 
 
 # Misbehaviours by neutral names, which the tests of all back ends use. A dialect has every one of them, or says in
