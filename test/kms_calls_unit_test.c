@@ -17,6 +17,7 @@
 /* What the back end is to do, and what was asked of it. */
 static struct {
     int fail_with;                    /* reason; 0 = succeed */
+    int refuses;                      /* reason of reencrypt alone; 0 = succeed */
     size_t ciphertext_len, extra_len, plaintext_len;
     const char *key_id;               /* in the reply; NULL = leave it */
     int forget_error, reenter;
@@ -102,10 +103,19 @@ static int fake_describe(void *impl, KMSENV_CALL *call, char *state, size_t room
 }
 
 /* Has neither generate nor reencrypt, so that kms.c must put them together. */
-static const KMSENV_KMS_METHOD fake_method = {
+static KMSENV_KMS_METHOD fake_method = {
     .name = "fake", .title = "Fake KMS", .plaintext_max = MAX_PLAINTEXT, .new = fake_new, .free = fake_free, .key_id = fake_key_id,
     .encrypt = fake_encrypt, .decrypt = fake_decrypt, .describe = fake_describe
 };
+
+/* The reason it fails with is fake.refuses; 0 = it works. */
+static int fake_reencrypt(void *impl, KMSENV_CALL *call, const KMSENV_BLOB *in, KMSENV_BLOB *out)
+{
+    (void)impl;
+    (void)in;
+    fake.calls++;
+    return fake_blob(out) && (fake.refuses == 0 || kmsenv_error_set(call->err, fake.refuses, "not here"));
+}
 
 /* --- set-up --------------------------------------------------------------- */
 
@@ -180,6 +190,30 @@ static int test_plain(void)
 
     if (ok)
         kmsenv_blob_reset(&rewrapped);
+    return end(ok);
+}
+
+/* A service that has ReEncrypt, does not offer it here, or refuses it. */
+static const struct { int refuses, calls, ok; } reencrypts[] = {
+    { 0, 1, 1 }, { KMSENV_R_KMS_UNSUPPORTED, 3, 1 }, { KMSENV_R_KMS_ACCESS_DENIED, 1, 0 }
+};
+
+static int test_reencrypt(int i)
+{
+    unsigned char wrapped[8] = { 1 };
+    char key_id[] = "key-1";
+    KMSENV_BLOB in = { .key_id = key_id, .ciphertext = wrapped, .ciphertext_len = sizeof(wrapped) }, out;
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    int ok = begin();
+
+    fake_method.reencrypt = fake_reencrypt;
+    fake.refuses = reencrypts[i].refuses;
+    ok = ok && TEST_int_eq(kmsenv_kms_reencrypt(kms, &none, NULL, &in, &out, &err), reencrypts[i].ok)
+         && TEST_int_eq(fake.calls, reencrypts[i].calls) && TEST_int_eq(err.reason, reencrypts[i].ok ? 0 : reencrypts[i].refuses)
+         && TEST_true((out.ciphertext != NULL) == reencrypts[i].ok);
+    fake_method.reencrypt = NULL;
+    if (ok)
+        kmsenv_blob_reset(&out);
     return end(ok);
 }
 
@@ -357,6 +391,7 @@ int setup_tests(void)
         return 0;
     kmsenv_context_init(&none);
     ADD_TEST(test_plain);
+    ADD_ALL_TESTS(test_reencrypt, (int)(sizeof(reencrypts) / sizeof(reencrypts[0])));
     ADD_TEST(test_matches);
     ADD_ALL_TESTS(test_reply_sizes, (int)(sizeof(replies) / sizeof(replies[0])));
     ADD_TEST(test_plaintext_sizes);

@@ -3,10 +3,12 @@
 every place that credentials come from. Calls are counted, and nothing secret is told."""
 import json
 import os
+import subprocess
 import time
 from dataclasses import replace
 
 import backend_alibaba
+import cli_common
 import common
 import matrix
 from backend_alibaba import REGION
@@ -151,6 +153,47 @@ class Wraps(AlibabaCase):
             with self.subTest(str(more)):
                 self.fails(CONFIG, words, **more)
         self.assertEqual(self.kms.calls(), 0)
+
+
+class Example(AlibabaCase):
+    """conf/kmsenv-alibaba.cnf, with what is commented out, and no more than its policy allows."""
+
+    def setUp(self):
+        super().setUp()
+        with open(os.path.join(cli_common.SOURCE, "conf", "kmsenv-alibaba.cnf"), encoding="utf-8") as source:
+            self.text = source.read()
+        with open(os.path.join(cli_common.SOURCE, "conf", "alibaba-ram-policy.json"), encoding="utf-8") as source:
+            statement, = json.load(source)["Statement"]
+        self.allowed = {action.removeprefix("kms:") for action in statement["Action"]}
+
+    def example(self, **replace_more):
+        for old, new in {"module   = kmsenv.so": "module   = " + common.MODULE, "/var/log/kmsenv-audit.log": self.audit,
+                         "/etc/kmsenv/escrow.pem": common.local_key_file(os.path.join(self.dir, "escrow.pem")),
+                         "key-hzz0000000000000example": self.kms.key_id,
+                         "region = cn-hangzhou": "region = cn-hangzhou\nendpoint = %s\nca-file = %s" % (self.kms.endpoint, self.kms.ca_file),
+                         "#context": "context", "#access-key-id     =": "access-key-id =", "#access-key-secret =": "access-key-secret =",
+                         "/etc/kmsenv/alibaba-access-key-secret": self.file("secret", self.kms.secret_key), **replace_more}.items():
+            self.assertIn(old, self.text)
+            self.text = self.text.replace(old, new)
+        path = self.file("kmsenv-alibaba.cnf", self.text)
+        self.assert_loaded(path)
+        return path
+
+    def test_works_with_what_its_policy_allows(self):
+        self.assertEqual(self.allowed, {"GenerateDataKey", "Decrypt"})
+        self.kms.credentials(id=self.kms.secret_id, deny=sorted(alibaba.ACTIONS - self.allowed))
+        config, environment = self.example(), {"BACKUP_ACCESS_KEY_ID": self.kms.secret_id}
+        run = self.openssl("enc", "-kms-envelope", "-K", "0", data=TEXT, config=config, environment=environment)
+        back = self.openssl("enc", "-d", "-kms-envelope", "-K", "0", data=run.stdout, config=config, environment=environment)
+        self.assertEqual((back.returncode, back.stdout), (0, TEXT), run.stderr + back.stderr)
+        self.assertEqual(self.kms.counters()["actions"]["alibaba"].keys(), self.allowed)
+
+    def test_doctor_has_nothing_to_say(self):
+        run = subprocess.run([cli_common.CLI, "doctor", "--json", "--config", self.example()], capture_output=True, timeout=60,
+                             env=common.clean_environment(HOME=self.dir, BACKUP_ACCESS_KEY_ID=self.kms.secret_id), cwd=self.dir)
+        failed = [check for check in json.loads(run.stdout)["checks"] if check["outcome"] == "failed"]
+        self.assertEqual(failed, [], run.stdout.decode() + run.stderr.decode())
+        self.check_no_secret(run.stdout, run.stderr)
 
 
 class Credentials(AlibabaCase):

@@ -152,6 +152,7 @@ _PARAMETERS = {   # name: is it required?
     "ReEncrypt": {"CiphertextBlob": True, "DestinationKeyId": True, "SourceEncryptionContext": False, "DestinationEncryptionContext": False},
     "DescribeKey": {"KeyId": True},
 }
+ACTIONS = set(_PARAMETERS)
 _STATES = {"PendingDelete": "PendingDeletion", "Archived": "Unavailable"}
 _STATUS = {"Forbidden": 403, "Forbidden.KeyNotFound": 404, "Forbidden.AliasNotFound": 404, "InternalFailure": 500,
            "InvalidAccessKeyId.NotFound": 404, "InvalidSecurityToken.Expired": 403, "NoPermission": 403, "Rejected": 409,
