@@ -1,7 +1,10 @@
 /* Alibaba Cloud KMS: names, parameters, parts of JSON files and replies, where the golden vectors do not reach. */
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <openssl/crypto.h>
 #include "testutil.h"
+#include "core/clock.h"
 #include "core/secret.h"
 #include "kms/alibaba.h"
 
@@ -328,8 +331,111 @@ static int test_sts(int i)
     return ok;
 }
 
+/* --- files ---------------------------------------------------------------- */
+
+#define NOW     1700000000
+#define LONG_ID "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
+#define AK(name, more) "{\"name\":\"" name "\",\"mode\":\"AK\",\"access_key_id\":\"i\",\"access_key_secret\":\"s\"" more "}"
+#define STS(mode, token, expiration) "{\"current\":\"x\",\"profiles\":[" AK("y", ",\"sts_token\":\"no\"") ",{\"name\":\"x\",\"mode\":\"" \
+    mode "\",\"access_key_id\":\"i\",\"access_key_secret\":\"s\",\"sts_token\":\"" token "\",\"sts_expiration\":" expiration "}]}"
+
+/* id: of the set that comes out; NULL = none, and error is in the text of the error. Of a file that is named. */
+static const struct { const char *setting, *section, *text, *id, *token, *error; int64_t expires; } files[] = {
+    { "cli-config-file", NULL, "{\"current\":\"x\",\"profiles\":[" AK("y", "") "," AK("x", "") "]}", "i", NULL, NULL, 0 },
+    { "cli-config-file", "y", "{\"profiles\":[" AK("y", ",\"sts_token\":null,\"private_key\":\"p\"") "]}", "i", NULL, NULL, 0 },
+    { "cli-config-file", NULL, STS("StsToken", "t", "0"), "i", "t", NULL, 0 },
+    { "cli-config-file", NULL, STS("OAuth", "t", "1700000001"), "i", "t", NULL, 1700000001 },
+    { "cli-config-file", NULL, STS("CloudSSO", "t", "1700000000"), NULL, NULL, "expired", 0 },
+    { "cli-config-file", NULL, STS("External", "", "1700000001"), NULL, NULL, "aliyun", 0 },
+    { "cli-config-file", NULL, STS("StsToken", "", "1"), NULL, NULL, "sts_token", 0 },
+    { "cli-config-file", NULL, STS("RsaKeyPair", "t", "1"), NULL, NULL, "mode of the profile", 0 },
+    { "cli-config-file", NULL, STS("ChainableRamRoleArn", "t", "1"), NULL, NULL, "source_profile", 0 },
+    { "cli-config-file", NULL, STS("OIDC", "t", "1"), NULL, NULL, "oidc_provider_arn", 0 },
+    { "cli-config-file", NULL, STS("RamRoleArn", "t", "1"), NULL, NULL, "ARN of the role", 0 },
+    { "cli-config-file", "x", "{\"profiles\":[{\"name\":\"x\"}]}", NULL, NULL, "mode of the profile", 0 },
+    { "cli-config-file", "x", "{\"profiles\":[{\"name\":\"x\",\"access_key_id\":\"" LONG_ID LONG_ID LONG_ID "\"}]}", NULL, NULL,
+      "malformed", 0 },
+    { "cli-config-file", "x", "{\"profiles\":[{\"name\":\"x\",\"access_key_secret\":1}]}", NULL, NULL, "malformed", 0 },
+    { "cli-config-file", "x", "{\"profiles\":[3,null,[],\"x\",{}]}", NULL, NULL, "no profile x", 0 },
+    { "cli-config-file", "x", "{\"profiles\":{\"name\":\"x\"}}", NULL, NULL, "no profile x", 0 },
+    { "cli-config-file", NULL, "{\"current\":\"\",\"profiles\":[" AK("x", "") "]}", NULL, NULL, "current", 0 },
+    { "cli-config-file", NULL, "{\"current\":1,\"profiles\":[" AK("x", "") "]}", NULL, NULL, "current", 0 },
+    { "cli-config-file", NULL, "[]", NULL, NULL, "current", 0 },
+    { "cli-config-file", NULL, "[", NULL, NULL, "not valid JSON", 0 },
+    { "cli-config-file", NULL, "{\"profiles\":[]} x", NULL, NULL, "not valid JSON", 0 },
+    { "credentials-file", NULL, "[default]\ntype=access_key\naccess_key_id=i\naccess_key_secret=s\n", "i", NULL, NULL, 0 },
+    { "credentials-file", "x", "[x]\ntype=sts\naccess_key_id=i\naccess_key_secret=s\nsecurity_token=t\n", "i", "t", NULL, 0 },
+    { "credentials-file", "x", "[x]\ntype=sts\naccess_key_id=i\naccess_key_secret=s\n", NULL, NULL, "security_token", 0 },
+    { "credentials-file", "x", "[x]\ntype=access_key\naccess_key_id=i\n", NULL, NULL, "access_key_secret", 0 },
+    { "credentials-file", "x", "[x]\naccess_key_id=i\naccess_key_secret=s\n", NULL, NULL, "type", 0 },
+    { "credentials-file", "x", "[x]\ntype=bearer\n", NULL, NULL, "known: access_key", 0 },
+    { "credentials-file", "x", "[x]\ntype=" LONG_ID "\n", NULL, NULL, "longer", 0 },
+    { "credentials-file", "x", "[x]\ntype=ram_role_arn\naccess_key_id=i\naccess_key_secret=s\n", NULL, NULL, "ARN of the role", 0 },
+    { "credentials-file", "x", "[x]\ntype=oidc_role_arn\nrole_arn=r\n", NULL, NULL, "oidc_token_file_path", 0 },
+    { "credentials-file", "x", "[y]\n", NULL, NULL, "[x]", 0 }
+};
+
+static int write_file(const char *path, const char *text)
+{
+    BIO *bio = BIO_new_file(path, "w");
+    int ok = TEST_ptr(bio) && TEST_int_gt(BIO_puts(bio, text), 0);
+
+    BIO_free(bio);
+    return ok;
+}
+
+static KMSENV_SECTION *section_of(int i, const char *path)
+{
+    const KMSENV_KMS_METHOD *method = kmsenv_kms_method_find("alibaba");
+    KMSENV_SECTION *section = kmsenv_section_new("kms_prod");
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+
+    if (TEST_ptr(method) && TEST_ptr(section) && TEST_true(kmsenv_kms_add_tables(section, method))
+        && TEST_true(kmsenv_section_set(section, files[i].setting, path, &err))
+        && (files[i].section == NULL || TEST_true(kmsenv_section_set(section, "credentials-section", files[i].section, &err))))
+        return section;
+    kmsenv_section_free(section);
+    return NULL;
+}
+
+static int same_set(int i, int found, const KMSENV_CREDENTIAL *c, const KMSENV_ERROR *err)
+{
+    if (files[i].id == NULL)
+        return TEST_int_eq(found, KMSENV_SOURCE_FAILED) && TEST_int_eq(err->reason, KMSENV_R_KMS_CREDENTIALS)
+               && TEST_ptr(strstr(err->text, files[i].error));
+    return TEST_int_eq(found, KMSENV_SOURCE_FOUND) && TEST_str_eq(c->id, files[i].id) && TEST_str_eq(c->secret, "s")
+           && TEST_str_eq(c->token, files[i].token) && TEST_true(c->expires == files[i].expires);
+}
+
+static int test_files(int i)
+{
+    int (*load)(void *, int64_t, uint64_t, KMSENV_CREDENTIAL *, KMSENV_ERROR *)
+        = strcmp(files[i].setting, "credentials-file") == 0 ? kmsenv_alibaba_from_file : kmsenv_alibaba_from_cli;
+    char path[] = "/tmp/kmsenv-alibaba-XXXXXX";
+    int fd = mkstemp(path), found = KMSENV_SOURCE_FAILED, ok;
+    KMSENV_SECTION *section = section_of(i, path);
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    KMSENV_HTTP *http = section == NULL ? NULL : kmsenv_http_new(section, &err);
+    KMSENV_ALIBABA_CHAIN *chain = http == NULL ? NULL : kmsenv_alibaba_chain_new(section, http, NULL, &err);
+    KMSENV_CREDENTIAL c = { 0 };
+
+    ok = TEST_int_ge(fd, 0) && TEST_int_eq(close(fd), 0) && write_file(path, files[i].text) && TEST_ptr(chain);
+    if (ok)
+        found = load(chain, NOW, kmsenv_clock_ms() + 1000, &c, &err);
+    ok = ok && same_set(i, found, &c, &err);
+    if (!ok)
+        TEST_info("%s\n%s", files[i].text, err.text);
+    kmsenv_credential_reset(&c);
+    kmsenv_alibaba_chain_free(chain);
+    kmsenv_http_free(http);
+    kmsenv_section_free(section);
+    unlink(path);
+    return ok;
+}
+
 int setup_tests(void)
 {
+    ADD_ALL_TESTS(test_files, COUNT(files));
     ADD_ALL_TESTS(test_names, COUNT(names));
     ADD_ALL_TESTS(test_hosts, COUNT(hosts));
     ADD_ALL_TESTS(test_uris, COUNT(uris));
