@@ -9,9 +9,11 @@
  */
 #define CURL_DISABLE_DEPRECATION
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <curl/curl.h>
@@ -43,7 +45,8 @@ const KMSENV_SETTING kmsenv_http_settings[] = {
 
 /* X(member, symbol, type) */
 #define SYMBOLS(X) \
-    X(global_init,  "curl_global_init",  CURLcode (*)(long)) \
+    X(global_init,  "curl_global_init_mem", CURLcode (*)(long, curl_malloc_callback, curl_free_callback, curl_realloc_callback, \
+                                                         curl_strdup_callback, curl_calloc_callback)) \
     X(version_info, "curl_version_info", curl_version_info_data *(*)(CURLversion)) \
     X(easy_init,    "curl_easy_init",    CURL *(*)(void)) \
     X(easy_setopt,  "curl_easy_setopt",  CURLcode (*)(CURL *, CURLoption, ...)) \
@@ -63,6 +66,30 @@ static struct {
     uint64_t (*ssl_ctx_set_options)(SSL_CTX *, uint64_t);   /* of the libssl that libcurl uses; NULL if it uses none */
 } curl = { .once = PTHREAD_ONCE_INIT };
 
+/*
+ * libcurl puts headers together in ordinary memory, which grows while it does: tokens in them would stay behind wherever
+ * the text was before. So what it frees is wiped. A process that had set up libcurl before keeps its own functions.
+ */
+static void wiping_free(void *p)
+{
+    if (p != NULL)
+        OPENSSL_cleanse(p, malloc_usable_size(p));
+    free(p);
+}
+
+static void *wiping_realloc(void *p, size_t n)
+{
+    size_t old = p == NULL ? 0 : malloc_usable_size(p);
+    void *fresh = malloc(n);
+
+    if (fresh == NULL)
+        return NULL;
+    if (old > 0)
+        memcpy(fresh, p, old < n ? old : n);
+    wiping_free(p);
+    return fresh;
+}
+
 static void load_library(void)
 {
     static const KMSENV_SYMBOL wanted[] = {
@@ -75,7 +102,7 @@ static void load_library(void)
 
     if (handle == NULL)
         return;
-    if (curl.global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
+    if (curl.global_init(CURL_GLOBAL_DEFAULT, malloc, wiping_free, wiping_realloc, strdup, calloc) != CURLE_OK) {
         snprintf(curl.fault, sizeof(curl.fault), "curl_global_init failed");
         return;
     }
