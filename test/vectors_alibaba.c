@@ -423,6 +423,14 @@ static const struct { const char *code; int reason; KMSENV_VERDICT verdict; } cl
     { "Rejected.PendingDeletion", KMSENV_R_KMS_KEY_DISABLED, KMSENV_VERDICT_FINAL },
     { "Rejected.Unavailable", KMSENV_R_KMS_KEY_DISABLED, KMSENV_VERDICT_FINAL },
     { "InvalidCiphertext", KMSENV_R_KMS_WRAP_REJECTED, KMSENV_VERDICT_FINAL },
+    { "Throttling", KMSENV_R_KMS_THROTTLED, KMSENV_VERDICT_RETRY },
+    { "Throttling.User", KMSENV_R_KMS_THROTTLED, KMSENV_VERDICT_RETRY },
+    { "Throttling.Api", KMSENV_R_KMS_THROTTLED, KMSENV_VERDICT_RETRY },
+    { "InvalidTimeStamp.Expired", KMSENV_R_KMS_CLOCK, KMSENV_VERDICT_CLOCK },
+    { "SignatureNonceUsed", KMSENV_R_KMS_UNREACHABLE, KMSENV_VERDICT_RETRY },
+    { "UnsupportedOperation", KMSENV_R_KMS_UNSUPPORTED, KMSENV_VERDICT_FINAL },
+    { "InvalidParameter", KMSENV_R_KMS_REQUEST_REJECTED, KMSENV_VERDICT_FINAL },
+    { "MissingParameter", KMSENV_R_KMS_REQUEST_REJECTED, KMSENV_VERDICT_FINAL },
 };
 
 static int check_error(const cJSON *vector, KMSENV_REPLY *reply)
@@ -536,7 +544,7 @@ static int run_sts(const cJSON *vector, KMSENV_CRYPTO *crypto)
     int ok;
 
     kmsenv_request_init(&r, "POST");
-    ok = vector_reply(response, &reply) && TEST_true(kmsenv_alibaba_endpoint("sts", 0, NULL, made, sizeof(made)))
+    ok = vector_reply(response, &reply) && TEST_true(kmsenv_alibaba_endpoint("sts", 0, vector_text(inputs, "sts_region"), made, sizeof(made)))
          && endpoint_of(made, &endpoint) && (role.provider_arn != NULL || read_nonce(captured, nonce, sizeof(nonce)))
          && TEST_true(kmsenv_alibaba_sts_request(&frame, &role, vector_text(inputs, "token_file_content"), &r, &err))
          && same_request(&r, &endpoint, captured, 1) && vector_same_headers(&r, captured, headers)

@@ -1,10 +1,12 @@
 #!/usr/bin/python3
 """kmsenv against Alibaba Cloud KMS over the network: round trips, both signatures, everything that can go wrong, and
 every place that credentials come from. Calls are counted, and nothing secret is told."""
+import base64
 import json
 import os
 import subprocess
 import time
+import urllib.parse
 from dataclasses import replace
 
 import backend_alibaba
@@ -12,7 +14,8 @@ import cli_common
 import common
 import matrix
 from backend_alibaba import REGION
-from common import TEXT
+from common import TEXT, reader
+from hygiene_test import search_memory
 from matrix import CONFIG, CREDENTIALS, DENIED, REJECTED, REQUEST
 from dialects import alibaba
 
@@ -194,6 +197,50 @@ class Example(AlibabaCase):
         failed = [check for check in json.loads(run.stdout)["checks"] if check["outcome"] == "failed"]
         self.assertEqual(failed, [], run.stdout.decode() + run.stderr.decode())
         self.check_no_secret(run.stdout, run.stderr)
+
+
+class Memory(AlibabaCase):
+    """What travels in bodies, URLs and headers leaves no copies behind. Each search is first shown to find what is there."""
+
+    def needles_of(self, message):
+        dek = self.backend.dek_of(self.keystore(), self.wrap_of_alibaba(message))
+        text = base64.b64encode(dek).decode()
+        return {"key": dek, "base64": text[4:40].encode(), "encoded": urllib.parse.quote(text, safe="")[4:40].encode()}
+
+    @staticmethod
+    def wrap_of_alibaba(message):
+        return next(wrap for wrap in reader.Header.parse(message).data_key.wraps if wrap.kms == "alibaba")
+
+    def check(self, config, needles):
+        with common.Tool(self.dir, config) as kmsenv:
+            message = kmsenv.seal([TEXT])[0]
+            self.assertIsNotNone(message, kmsenv.last)
+            needles = {**needles, **self.needles_of(message)}
+            found = search_memory(kmsenv.pid, {**needles, "marker": reader.Header.parse(message).data_key.id})
+            self.assertTrue(found["marker"] and found["key"], "the search finds nothing")
+            self.assertEqual((found["base64"], found["encoded"]), ([], []))
+            self.assertTrue(kmsenv.ask("unload")["ok"])
+            found = search_memory(kmsenv.pid, needles)
+            self.assertEqual({name for name, places in found.items() if places}, set(), found)
+        return message
+
+    def test_encrypt_of_a_key_with_a_token(self):
+        """The token goes into a header, or with the older signature into the body; the key always into the body."""
+        self.kms.credentials(id="STS.TESTsession", secret="TESTsecretofsession", token="TESTtokenofsession==&")
+        key_file = common.local_key_file(os.path.join(self.dir, "local.pem"))
+        given = {"access_key_id": "STS.TESTsession", "access_key_secret": "file:" + self.file("secret", "TESTsecretofsession"),
+                 "security_token": "file:" + self.file("token", "TESTtokenofsession==&")}
+        needles = {"secret": b"TESTsecretofsession", "token": b"TESTtokenofsession=", "encoded token": b"TESTtokenofsession%3D"}
+        for signature in ("acs3-hmac-sha256", "hmac-sha1"):
+            with self.subTest(signature):
+                profile = self.profile(signature=signature, **given)
+                self.check(self.config({"main": common.local_profile(key_file), "prod": profile}), needles)
+                self.check(self.config({"prod": profile}), needles)
+
+    def test_credentials_of_a_role(self):
+        needles = {"temporary": b"TESTsecret", "token": b"TESTtoken"}
+        self.check(self.kms_config(access_key_id=None, access_key_secret=None, metadata_endpoint=self.kms.metadata_endpoint), needles)
+        self.assertEqual(self.kms.calls(), 1)
 
 
 class Credentials(AlibabaCase):
