@@ -144,7 +144,7 @@ static int test_too_many_params(void)
     kmsenv_buffer_init(&out, 4096, 1);
     kmsenv_buffer_add_text(&r.target, "/?");
     for (i = 0; i < 65; i++)
-        kmsenv_acs_add(&r.target, "a", "b");
+        kmsenv_form_add(&r.target, "a", "b");
     ok = TEST_false(kmsenv_acs_canonical_params(&r, 0, &out, &err)) && TEST_int_eq(err.reason, KMSENV_R_KMS_INPUT_TOO_LARGE);
     kmsenv_buffer_reset(&out);
     kmsenv_request_reset(&r);

@@ -319,7 +319,7 @@ static int ends_with_signature(const KMSENV_REQUEST *r, const char *signature)
     int ok;
 
     kmsenv_buffer_init(&expected, 256, 0);
-    kmsenv_acs_add(&expected, "Signature", signature);
+    kmsenv_form_add(&expected, "Signature", signature);
     ok = TEST_ptr(last) && TEST_str_eq(last + 1, kmsenv_buffer_text(&expected));
     kmsenv_buffer_reset(&expected);
     return ok;

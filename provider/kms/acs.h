@@ -17,8 +17,6 @@ typedef struct kmsenv_acs_signer_st {
 
 /* --- acs_params.c --------------------------------------------------------- */
 
-/* Adds a parameter, encoded, to a query or a form body; failures show in the buffer. */
-void kmsenv_acs_add(KMSENV_BUFFER *out, const char *name, const char *value);
 /* "2023-11-14T22:13:20Z", 21 bytes. 0 if the time is beyond calendars, with err. */
 int kmsenv_acs_time(int64_t timestamp, char *out, size_t room, KMSENV_ERROR *err);
 /*

@@ -6,15 +6,6 @@
 
 #define PARAMS_MAX 64
 
-void kmsenv_acs_add(KMSENV_BUFFER *out, const char *name, const char *value)
-{
-    if (out->length > 0 && out->data[out->length - 1] != '?')
-        kmsenv_buffer_add(out, "&", 1);
-    kmsenv_text_encode(out, name, strlen(name));
-    kmsenv_buffer_add(out, "=", 1);
-    kmsenv_text_encode(out, value, strlen(value));
-}
-
 int kmsenv_acs_time(int64_t timestamp, char *out, size_t room, KMSENV_ERROR *err)
 {
     return kmsenv_sign_time(timestamp, "%Y-%m-%dT%H:%M:%SZ", out, room)

@@ -43,7 +43,7 @@ int kmsenv_acs_rpc_sign(const KMSENV_ACS_SIGNER *signer, KMSENV_REQUEST *request
          && kmsenv_acs_rpc_string_to_sign(request->method, &canonical, &text, err)
          && make_signature(signer, &text, &signature, err);
     if (ok)
-        kmsenv_acs_add(query ? &request->target : &request->body, "Signature", kmsenv_buffer_text(&signature));
+        kmsenv_form_add(query ? &request->target : &request->body, "Signature", kmsenv_buffer_text(&signature));
     kmsenv_buffer_reset(&canonical);
     kmsenv_buffer_reset(&text);
     kmsenv_buffer_reset(&signature);

@@ -16,22 +16,22 @@
 static void add_query(const KMSENV_ALIBABA_FRAME *f, const KMSENV_ALIBABA_ROLE *role, const char *time, KMSENV_BUFFER *target)
 {
     kmsenv_buffer_printf(target, "%s/?", f->endpoint->path);
-    kmsenv_acs_add(target, "Version", VERSION);
-    kmsenv_acs_add(target, "Action", role->provider_arn != NULL ? "AssumeRoleWithOIDC" : "AssumeRole");
-    kmsenv_acs_add(target, "Format", "JSON");
-    kmsenv_acs_add(target, "Timestamp", time);
+    kmsenv_form_add(target, "Version", VERSION);
+    kmsenv_form_add(target, "Action", role->provider_arn != NULL ? "AssumeRoleWithOIDC" : "AssumeRole");
+    kmsenv_form_add(target, "Format", "JSON");
+    kmsenv_form_add(target, "Timestamp", time);
     if (role->provider_arn != NULL)
         return;
-    kmsenv_acs_add(target, "SignatureMethod", "HMAC-SHA1");
-    kmsenv_acs_add(target, "SignatureVersion", "1.0");
-    kmsenv_acs_add(target, "SignatureNonce", f->nonce);
-    kmsenv_acs_add(target, "AccessKeyId", f->signer.id);
+    kmsenv_form_add(target, "SignatureMethod", "HMAC-SHA1");
+    kmsenv_form_add(target, "SignatureVersion", "1.0");
+    kmsenv_form_add(target, "SignatureNonce", f->nonce);
+    kmsenv_form_add(target, "AccessKeyId", f->signer.id);
 }
 
 static void add_if(KMSENV_BUFFER *body, const char *name, const char *value)
 {
     if (value != NULL && *value != '\0')
-        kmsenv_acs_add(body, name, value);
+        kmsenv_form_add(body, name, value);
 }
 
 static void add_body(const KMSENV_ALIBABA_FRAME *f, const KMSENV_ALIBABA_ROLE *role, const char *token, KMSENV_BUFFER *body)
@@ -42,11 +42,11 @@ static void add_body(const KMSENV_ALIBABA_FRAME *f, const KMSENV_ALIBABA_ROLE *r
     snprintf(duration, sizeof(duration), "%" PRId64, role->duration > 0 ? role->duration : DURATION);
     add_if(body, "OIDCProviderArn", role->provider_arn);
     add_if(body, "OIDCToken", token);
-    kmsenv_acs_add(body, "RoleArn", role->role_arn);
+    kmsenv_form_add(body, "RoleArn", role->role_arn);
     add_if(body, "Policy", role->policy);
     add_if(body, "ExternalId", role->external_id);
-    kmsenv_acs_add(body, "RoleSessionName", role->session != NULL && *role->session != '\0' ? role->session : session);
-    kmsenv_acs_add(body, "DurationSeconds", duration);
+    kmsenv_form_add(body, "RoleSessionName", role->session != NULL && *role->session != '\0' ? role->session : session);
+    kmsenv_form_add(body, "DurationSeconds", duration);
     if (role->provider_arn == NULL)
         add_if(body, "SecurityToken", f->token);
 }

@@ -16,7 +16,7 @@
 static void add_if(KMSENV_BUFFER *params, const char *name, const char *value)
 {
     if (value != NULL && *value != '\0')
-        kmsenv_acs_add(params, name, value);
+        kmsenv_form_add(params, name, value);
 }
 
 static void add_number(KMSENV_BUFFER *params, const char *name, size_t number)
@@ -26,7 +26,7 @@ static void add_number(KMSENV_BUFFER *params, const char *name, size_t number)
     if (number == 0)
         return;
     snprintf(text, sizeof(text), "%zu", number);
-    kmsenv_acs_add(params, name, text);
+    kmsenv_form_add(params, name, text);
 }
 
 /* The KMS takes a plaintext for text, and encrypts that: base64 of the bytes, always. */
@@ -39,7 +39,7 @@ static void add_base64(KMSENV_BUFFER *params, const char *name, const unsigned c
     kmsenv_buffer_init(&text, BASE64_MAX, 1);
     if (!kmsenv_base64_add(&text, data, n))
         params->failed = 1;
-    kmsenv_acs_add(params, name, kmsenv_buffer_text(&text));
+    kmsenv_form_add(params, name, kmsenv_buffer_text(&text));
     kmsenv_buffer_reset(&text);
 }
 
@@ -53,7 +53,7 @@ static void add_context(KMSENV_BUFFER *params, const char *name, const KMSENV_CO
     kmsenv_buffer_init(&text, 4 * KMSENV_CONTEXT_TEXT_MAX, 0);
     if (!kmsenv_context_json(context, &text))
         params->failed = 1;
-    kmsenv_acs_add(params, name, kmsenv_buffer_text(&text));
+    kmsenv_form_add(params, name, kmsenv_buffer_text(&text));
     kmsenv_buffer_reset(&text);
 }
 
@@ -72,15 +72,15 @@ static void add_action(KMSENV_BUFFER *params, const KMSENV_ALIBABA_ACTION *a)
 
 static void add_common(KMSENV_BUFFER *params, const KMSENV_ALIBABA_FRAME *f, const char *action, const char *time)
 {
-    kmsenv_acs_add(params, "Action", action);
-    kmsenv_acs_add(params, "Format", "JSON");
-    kmsenv_acs_add(params, "Version", VERSION);
-    kmsenv_acs_add(params, "AccessKeyId", f->signer.id);
+    kmsenv_form_add(params, "Action", action);
+    kmsenv_form_add(params, "Format", "JSON");
+    kmsenv_form_add(params, "Version", VERSION);
+    kmsenv_form_add(params, "AccessKeyId", f->signer.id);
     add_if(params, "SecurityToken", f->token);
-    kmsenv_acs_add(params, "SignatureMethod", "HMAC-SHA1");
-    kmsenv_acs_add(params, "SignatureVersion", "1.0");
-    kmsenv_acs_add(params, "SignatureNonce", f->nonce);
-    kmsenv_acs_add(params, "Timestamp", time);
+    kmsenv_form_add(params, "SignatureMethod", "HMAC-SHA1");
+    kmsenv_form_add(params, "SignatureVersion", "1.0");
+    kmsenv_form_add(params, "SignatureNonce", f->nonce);
+    kmsenv_form_add(params, "Timestamp", time);
 }
 
 /* --- requests ------------------------------------------------------------- */

@@ -76,13 +76,10 @@ const char *kmsenv_request_header(const KMSENV_REQUEST *r, const char *name)
 
 void kmsenv_form_add(KMSENV_BUFFER *body, const char *name, const char *value)
 {
-    kmsenv_buffer_printf(body, "%s%s=", body->length == 0 ? "" : "&", name);
-    for (; *value != '\0'; value++) {
-        if (isalnum((unsigned char)*value) || strchr("-._~", *value) != NULL)
-            kmsenv_buffer_add(body, value, 1);
-        else
-            kmsenv_buffer_printf(body, "%%%02X", (unsigned)(unsigned char)*value);
-    }
+    int first = body->length == 0 || body->data[body->length - 1] == '?';
+
+    kmsenv_buffer_printf(body, "%s%s=", first ? "" : "&", name);
+    kmsenv_text_encode(body, value, strlen(value));
 }
 
 int kmsenv_request_check(const KMSENV_REQUEST *r, KMSENV_ERROR *err)

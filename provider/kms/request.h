@@ -30,7 +30,7 @@ void kmsenv_request_reset(KMSENV_REQUEST *r);
 int kmsenv_request_add_header(KMSENV_REQUEST *r, const char *name, const char *value, KMSENV_ERROR *err);
 /* The value of a header, the name compared without case; NULL if there is none. */
 const char *kmsenv_request_header(const KMSENV_REQUEST *r, const char *name);
-/* A field of a body that is a form (application/x-www-form-urlencoded), with the '&' between two of them. */
+/* A field of a body that is a form (application/x-www-form-urlencoded), or of a query behind its '?'; with the '&' between two of them. */
 void kmsenv_form_add(KMSENV_BUFFER *body, const char *name, const char *value);
 /* One check at the end of building: no add to target or body may have failed (KMS_INPUT_TOO_LARGE). */
 int kmsenv_request_check(const KMSENV_REQUEST *r, KMSENV_ERROR *err);
