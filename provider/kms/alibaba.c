@@ -270,6 +270,7 @@ const KMSENV_KMS_METHOD kmsenv_kms_alibaba = {
     .settings = settings,
     .network = 1,
     .plaintext_max = KMSENV_ALIBABA_PLAINTEXT_MAX,
+    .extra_is_hint = 1,
     .new = alibaba_new,
     .free = alibaba_free,
     .key_id = alibaba_key_id,
