@@ -6,8 +6,7 @@ World, given to every dialect: .keys (KeyStore), .clock() (Unix seconds as the s
 """
 import importlib
 
-ALL = {"tencent": "Tencent", "vault": "Vault", "aws": "Aws", "google": "Google", "alibaba-instance": "AlibabaInstance", "azure": "Azure"}
-ALL = {"tencent": "Tencent", "vault": "Vault", "aws": "Aws", "google": "Google", "alibaba": "Alibaba",
+ALL = {"tencent": "Tencent", "vault": "Vault", "aws": "Aws", "google": "Google", "azure": "Azure", "alibaba": "Alibaba",
        "alibaba-instance": "AlibabaInstance"}
 
 
