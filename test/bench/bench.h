@@ -39,5 +39,6 @@ void bench_stream(unsigned long rounds, char **argv);
 void bench_message(unsigned long rounds, char **argv);
 void bench_threads(unsigned long rounds, char **argv);
 void bench_pem(unsigned long rounds, char **argv);
+void bench_tls(unsigned long rounds, char **argv);
 
 #endif

@@ -95,6 +95,11 @@ def reference(bench, row):
     return bench.program("bench_evp", bench.rounds, "message", size, "encrypt", manner, "reference")
 
 
+def tls(bench, row):
+    version, kind = ("1.3", "raw") if row.name == "tls-noise" else (row.name[4:], "references")
+    return bench.program("bench_evp", bench.rounds, "tls", version, kind, environment={"KMSENV_KEY_REFERENCES": "yes"})
+
+
 def threads(bench, row):
     which = {"threads-raw": ("raw", "wall"), "threads-envelope": ("envelope", "wall"),
              "threads-raw-cpu": ("raw", "cpu"), "threads-envelope-cpu": ("envelope", "cpu")}
@@ -170,6 +175,8 @@ class Measuring:
     def row(self, row):
         """(pairs, combine, sides) of a row"""
         size = self.bench.mib * (1 << 20)
+        if row.name.startswith("tls"):
+            return tls(self.bench, row), under, nanoseconds
         if row.name.startswith("reference"):
             combine = minus if row.unit else under
             return reference(self.bench, row), combine, nanoseconds
