@@ -175,6 +175,25 @@ static int generate(int reason, KMSENV_ERROR *err)
 
 /* --- tests ---------------------------------------------------------------- */
 
+/* A limit of the caller's shortens kms-timeout, and never makes it longer. */
+static int test_limit(int i)
+{
+    static const struct { uint64_t limit, more_than, at_most; } cases[] = {
+        { 0, 6000, 7000 }, { 2000, 1000, 2000 }, { 9000, 6000, 7000 }, { 1, 0, 1 }
+    };
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    unsigned char out[64];
+    KMSENV_BLOB in = { .key_id = (char *)"old-1", .ciphertext = (unsigned char *)"x", .ciphertext_len = 1 }, made = { 0 };
+    size_t n = sizeof(out);
+    int ok = begin() && TEST_true(kmsenv_kms_decrypt_within(kms, cases[i].limit, &none, "00ff", &in, out, &n, &err))
+             && TEST_true(fake.left_ms <= cases[i].at_most && fake.left_ms + 1 > cases[i].more_than)
+             && TEST_true(kmsenv_kms_encrypt_within(kms, cases[i].limit, &none, "00ff", out, 32, &made, &err))
+             && TEST_true(fake.left_ms <= cases[i].at_most && fake.left_ms + 1 > cases[i].more_than);
+
+    kmsenv_blob_reset(&made);
+    return end(ok);
+}
+
 static int test_plain(void)
 {
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
@@ -392,6 +411,7 @@ int setup_tests(void)
     kmsenv_context_init(&none);
     ADD_TEST(test_plain);
     ADD_ALL_TESTS(test_reencrypt, (int)(sizeof(reencrypts) / sizeof(reencrypts[0])));
+    ADD_ALL_TESTS(test_limit, 4);
     ADD_TEST(test_matches);
     ADD_ALL_TESTS(test_reply_sizes, (int)(sizeof(replies) / sizeof(replies[0])));
     ADD_TEST(test_plaintext_sizes);

@@ -126,6 +126,22 @@ static int test_min_wraps(int given)
     return ok;
 }
 
+/* Which profile generates is no matter of life and death: with min-wraps the next one does. */
+static int test_first_is_gone(void)
+{
+    KMSENV_TEST *u = with("profiles = prod, escrow\nmin-wraps = 1\nprod = p\nescrow = e\n[p]\nkms = local\nkey-file = @/gone.pem\n"
+                          "[e]\nkms = local\nkey-file = @/b.pem\n");
+    KMSENV_TEST *b = with(ONLY_B);
+    KMSENV_TEST_BYTES m = { NULL, 0 };
+    int ok = TEST_ptr(u) && TEST_ptr(b) && seal(u, NULL, &m) && TEST_size_t_eq(wraps_of(&m), 1) && opens(b, NULL, &m)
+        && opens(u, NULL, &m);
+
+    kmsenv_test_bytes_reset(&m);
+    kmsenv_test_free(u);
+    kmsenv_test_free(b);
+    return ok;
+}
+
 /* More wraps wanted than there are profiles to make them: an error before any key is made. */
 static int test_too_few_profiles(void)
 {
@@ -439,6 +455,7 @@ int setup_tests(void)
     ADD_TEST(test_reference);
     ADD_TEST(test_context);
     ADD_TEST(test_combinations_are_told_apart);
+    ADD_TEST(test_first_is_gone);
     ADD_TEST(test_too_few_profiles);
     ADD_ALL_TESTS(test_bad_context, (int)(sizeof(bad_contexts) / sizeof(bad_contexts[0])));
     ADD_TEST(test_header_too_large);

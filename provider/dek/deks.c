@@ -103,6 +103,30 @@ void kmsenv_deks_free(KMSENV_DEKS *deks)
     OPENSSL_free(deks);
 }
 
+void kmsenv_budget_plan(KMSENV_BUDGET *budget, const KMSENV_KMS *kms)
+{
+    uint64_t timeout = kmsenv_kms_timeout_ms(kms);
+
+    if (!kmsenv_kms_method(kms)->network)
+        return;
+    budget->calls++;
+    if (budget->longest_ms < timeout)
+        budget->longest_ms = timeout;
+}
+
+uint64_t kmsenv_budget_take(KMSENV_BUDGET *budget, const KMSENV_KMS *kms)
+{
+    uint64_t now = kmsenv_clock_ms(), share;
+
+    if (!kmsenv_kms_method(kms)->network || budget->calls == 0)
+        return 0;
+    if (budget->end_ms == 0)
+        budget->end_ms = now + budget->longest_ms;
+    share = now < budget->end_ms ? (budget->end_ms - now) / budget->calls : 0;
+    budget->calls--;
+    return share > 0 ? share : 1;
+}
+
 const KMSENV_CONTEXT *kmsenv_dek_request_context_for(const KMSENV_DEK_REQUEST *request, size_t i)
 {
     return request->has_context ? &request->context

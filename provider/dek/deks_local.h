@@ -54,6 +54,14 @@ KMSENV_DEK *kmsenv_deks_get_named(KMSENV_DEKS *deks, const unsigned char *refere
                                   KMSENV_DEK *have, KMSENV_ERROR *err);
 /* dek, if its length is as it should be; otherwise it is given back (unless it is have): NULL with err. dek may be NULL. */
 KMSENV_DEK *kmsenv_deks_check_length(KMSENV_DEK *dek, KMSENV_DEK *have, size_t least, size_t most, KMSENV_ERROR *err);
+/*
+ * One deadline for all the KMS calls that one data key takes, however many profiles there are: the longest kms-timeout of
+ * theirs. Each call may take an equal share of the time that is left, so that a KMS that is down costs the others no more.
+ */
+typedef struct kmsenv_budget_st { uint64_t longest_ms, end_ms; size_t calls; } KMSENV_BUDGET;
+void kmsenv_budget_plan(KMSENV_BUDGET *budget, const KMSENV_KMS *kms);        /* a call that may be made */
+uint64_t kmsenv_budget_take(KMSENV_BUDGET *budget, const KMSENV_KMS *kms);    /* it is made now: how many ms it may take, 0 = any */
+
 /* The context that a wrap of profile i gets. */
 const KMSENV_CONTEXT *kmsenv_dek_request_context_for(const KMSENV_DEK_REQUEST *request, size_t i);
 /* KMSENV_CACHE_LOADs: make.c (arg is a KMSENV_DEK_REQUEST), unwrap.c (arg is a KMSENV_UNWRAP). */

@@ -1,4 +1,4 @@
-/* A new data key: the first profile generates it, the others wrap it. */
+/* A new data key: the first profile that can generates it, the others wrap it. */
 #include <openssl/crypto.h>
 #include "core/secret.h"
 #include "dek/deks_local.h"
@@ -13,13 +13,14 @@ static int fill_wrap(KMSENV_WRAP *wrap, const KMSENV_KMS *kms, const KMSENV_CONT
     return 1;
 }
 
-static int generate(const KMSENV_DEK_REQUEST *r, unsigned char *secret, KMSENV_DATA_KEY *key, KMSENV_ERROR *err)
+static int generate(const KMSENV_DEK_REQUEST *r, size_t i, uint64_t limit_ms, unsigned char *secret, KMSENV_DATA_KEY *key,
+                    KMSENV_ERROR *err)
 {
-    KMSENV_KMS *kms = r->deks->profile[r->profile[0]];
-    const KMSENV_CONTEXT *context = kmsenv_dek_request_context_for(r, 0);
+    KMSENV_KMS *kms = r->deks->profile[r->profile[i]];
+    const KMSENV_CONTEXT *context = kmsenv_dek_request_context_for(r, i);
 
     key->length = r->length == 0 ? KMSENV_NEW_DEK_LEN : r->length;
-    if (!kmsenv_kms_generate(kms, context, key->length, secret, &key->wrap[0].blob, err))
+    if (!kmsenv_kms_generate_within(kms, limit_ms, context, key->length, secret, &key->wrap[0].blob, err))
         return 0;
     key->wraps = 1;
     return fill_wrap(&key->wrap[0], kms, context, err)
@@ -27,7 +28,8 @@ static int generate(const KMSENV_DEK_REQUEST *r, unsigned char *secret, KMSENV_D
 }
 
 /* One further wrap. A profile that fails leaves the list as it was. */
-static int wrap_also(const KMSENV_DEK_REQUEST *r, size_t i, const unsigned char *secret, KMSENV_DATA_KEY *key, KMSENV_ERROR *err)
+static int wrap_also(const KMSENV_DEK_REQUEST *r, size_t i, uint64_t limit_ms, const unsigned char *secret, KMSENV_DATA_KEY *key,
+                     KMSENV_ERROR *err)
 {
     KMSENV_KMS *kms = r->deks->profile[r->profile[i]];
     const KMSENV_CONTEXT *context = kmsenv_dek_request_context_for(r, i);
@@ -35,7 +37,7 @@ static int wrap_also(const KMSENV_DEK_REQUEST *r, size_t i, const unsigned char 
     char hex[2 * KMSENV_DEK_ID_LEN + 1];
 
     kmsenv_dek_id_hex(key->id, hex);
-    if (!kmsenv_kms_encrypt(kms, context, hex, secret, key->length, &wrap->blob, err)) {
+    if (!kmsenv_kms_encrypt_within(kms, limit_ms, context, hex, secret, key->length, &wrap->blob, err)) {
         kmsenv_blob_reset(&wrap->blob);
         return 0;
     }
@@ -43,26 +45,41 @@ static int wrap_also(const KMSENV_DEK_REQUEST *r, size_t i, const unsigned char 
     return fill_wrap(wrap, kms, context, err);
 }
 
+/* How many wraps there must be; 0 with err filled if there cannot be so many. */
+static size_t wanted_wraps(const KMSENV_DEK_REQUEST *r, KMSENV_ERROR *err)
+{
+    size_t wanted = r->deks->min_wraps == 0 ? r->count : r->deks->min_wraps;
+
+    if (wanted > r->count)
+        return (size_t)kmsenv_error_set(err, KMSENV_R_TOO_FEW_WRAPS, "min-wraps = %zu, but only %zu profile%s asked for: lower "
+                                        "min-wraps or name more profiles", wanted, r->count, r->count == 1 ? " is" : "s are");
+    return wanted;
+}
+
 static int wrap_all(const KMSENV_DEK_REQUEST *r, unsigned char *secret, KMSENV_DATA_KEY *key, KMSENV_ERROR *err)
 {
-    size_t i, wanted = r->deks->min_wraps;
-    KMSENV_ERROR last = KMSENV_ERROR_INIT;
+    size_t i, made, wanted = wanted_wraps(r, err);
+    KMSENV_BUDGET budget = { 0, 0, 0 };
+    uint64_t limit_ms;
 
     if (wanted == 0)
-        wanted = r->count;
-    if (wanted > r->count)
-        return kmsenv_error_set(err, KMSENV_R_TOO_FEW_WRAPS, "min-wraps = %zu, but only %zu profile%s asked for: "
-                                "lower min-wraps or name more profiles", wanted, r->count, r->count == 1 ? " is" : "s are");
-    if (!generate(r, secret, key, err))
         return 0;
-    for (i = 1; i < r->count; i++)
-        if (!wrap_also(r, i, secret, key, &last) && last.reason == KMSENV_R_OUT_OF_MEMORY)
-            break;
-    if (key->wraps >= wanted && last.reason != KMSENV_R_OUT_OF_MEMORY)
-        return 1;
-    /* The class of the failure stays that of the KMS, so that grace and refusals work as for one profile. */
-    *err = last;
-    return kmsenv_error_prefix(err, "only %zu of the %zu wraps wanted (min-wraps): ", key->wraps, wanted);
+    for (i = 0; i < r->count; i++)
+        kmsenv_budget_plan(&budget, r->deks->profile[r->profile[i]]);
+    for (i = 0; i < r->count; i++) {
+        made = key->wraps;
+        limit_ms = kmsenv_budget_take(&budget, r->deks->profile[r->profile[i]]);
+        if (made == 0 ? generate(r, i, limit_ms, secret, key, err) : wrap_also(r, i, limit_ms, secret, key, err))
+            continue;
+        if (key->wraps != made || err->reason == KMSENV_R_OUT_OF_MEMORY)
+            return 0;   /* it was not the KMS that failed */
+        if (made + r->count - i - 1 >= wanted)
+            continue;
+        /* The class of the failure stays that of the KMS, so that grace and refusals work as for one profile. */
+        return r->count == 1 ? 0 : kmsenv_error_prefix(err, "%zu of %zu profiles must wrap a data key (min-wraps): ", wanted, r->count);
+    }
+    kmsenv_error_clear(err);
+    return 1;
 }
 
 KMSENV_DEK *kmsenv_dek_make(void *request, KMSENV_ERROR *err)

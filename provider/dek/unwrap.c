@@ -7,6 +7,7 @@
 typedef struct tries_st {
     size_t made;             /* KMS calls */
     KMSENV_ERROR err;        /* the one to report if none succeeds */
+    KMSENV_BUDGET budget;
 } TRIES;
 
 /* A KMS that could not be asked may know the answer later; that outweighs another's refusal. */
@@ -29,7 +30,8 @@ static KMSENV_DEK *try_one(KMSENV_DEKS *deks, KMSENV_KMS *kms, const KMSENV_DATA
     kmsenv_dek_id_hex(key->id, hex);
     if (secret == NULL) {
         kmsenv_error_set(&err, KMSENV_R_OUT_OF_MEMORY, "no secret memory for a data key");
-    } else if (kmsenv_kms_decrypt(kms, &wrap->context, hex, &wrap->blob, secret, &len, &err)) {
+    } else if (kmsenv_kms_decrypt_within(kms, kmsenv_budget_take(&tries->budget, kms), &wrap->context, hex, &wrap->blob, secret,
+                                         &len, &err)) {
         if (len != key->length) {
             kmsenv_error_set(&err, KMSENV_R_DATA_KEY_MISMATCH, "profile %s: the KMS returned %zu bytes for a data key of %zu",
                              kmsenv_kms_profile(kms), len, key->length);
@@ -72,23 +74,44 @@ static int matches(KMSENV_KMS *kms, const KMSENV_WRAP *wrap, TRIES *tries)
     return 0;
 }
 
+/* Which KMSes in the network may be asked. The others cost no time, and whether they match is better not asked in vain. */
+static void plan(const KMSENV_DEKS *deks, const KMSENV_DATA_KEY *key, TRIES *tries)
+{
+    size_t w, p;
+
+    for (p = 0; p < deks->count; p++)
+        for (w = 0; w < key->wraps && tries->budget.calls < KMSENV_UNWRAP_TRIES_MAX; w++)
+            if (kmsenv_kms_method(deks->profile[p])->network && matches(deks->profile[p], &key->wrap[w], tries))
+                kmsenv_budget_plan(&tries->budget, deks->profile[p]);
+}
+
+static void report(const KMSENV_DEKS *deks, const KMSENV_DATA_KEY *key, const TRIES *tries, KMSENV_ERROR *err)
+{
+    if (tries->err.reason == KMSENV_R_NONE) {
+        no_profile(deks, key, err);
+        return;
+    }
+    *err = tries->err;
+    if (tries->made > 1)
+        kmsenv_error_prefix(err, "%zu wraps were tried%s, and none opened, such as: ", tries->made,
+                            tries->made == KMSENV_UNWRAP_TRIES_MAX ? ", the most there may be" : "");
+}
+
+/* In the order of our profiles: which KMS is asked first is for the reader to say, not for the message. */
 static KMSENV_DEK *try_all(KMSENV_DEKS *deks, const KMSENV_DATA_KEY *key, KMSENV_ERROR *err)
 {
-    TRIES tries = { 0, KMSENV_ERROR_INIT };
+    TRIES tries = { 0, KMSENV_ERROR_INIT, { 0, 0, 0 } };
     KMSENV_DEK *dek = NULL;
     size_t w, p;
 
-    for (w = 0; w < key->wraps && dek == NULL; w++)
-        for (p = 0; p < deks->count && dek == NULL && tries.made < KMSENV_UNWRAP_TRIES_MAX; p++)
+    plan(deks, key, &tries);
+    for (p = 0; p < deks->count && dek == NULL; p++)
+        for (w = 0; w < key->wraps && dek == NULL && tries.made < KMSENV_UNWRAP_TRIES_MAX; w++)
             if (matches(deks->profile[p], &key->wrap[w], &tries))
                 dek = try_one(deks, deks->profile[p], key, &key->wrap[w], &tries);
-    if (dek != NULL)
-        return dek;
-    if (tries.err.reason == KMSENV_R_NONE)
-        no_profile(deks, key, err);
-    else
-        *err = tries.err;
-    return NULL;
+    if (dek == NULL)
+        report(deks, key, &tries, err);
+    return dek;
 }
 
 KMSENV_DEK *kmsenv_dek_unwrap(void *unwrap, KMSENV_ERROR *err)

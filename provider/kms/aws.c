@@ -211,8 +211,9 @@ static int wrap_key(const AWS *a, const KMSENV_BLOB *in, char out[KMSENV_NAME_MA
     out[n] = '\0';
     if (!kmsenv_json_is_utf8(out, n)
         || (recorded && (!kmsenv_aws_is_key_arn(out) || !kmsenv_aws_arn_region(out, region, sizeof(region))
-                         || strcmp(region, a->region) != 0)))
-        return kmsenv_error_set(err, KMSENV_R_KMS_WRAP_REJECTED, "the wrapped data key names no key of AWS KMS in %s", a->region);
+                         || strcmp(region, a->region) != 0 || !kmsenv_aws_is_same_account(in->key_id, out))))
+        return kmsenv_error_set(err, KMSENV_R_KMS_WRAP_REJECTED, "the wrapped data key names no key of AWS KMS in %s of the "
+                                "alias's account", a->region);
     return 1;
 }
 

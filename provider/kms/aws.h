@@ -16,6 +16,8 @@
 
 /* Is it an alias, or the ARN of one: another name that may mean another key tomorrow? */
 int kmsenv_aws_is_alias(const char *key_id);
+/* Of the same partition, region and account? Also if one of the two is no ARN: it does not say. */
+int kmsenv_aws_is_same_account(const char *key_id, const char *other);
 /* Is it the ARN of a key, with a region (not an alias's)? */
 int kmsenv_aws_is_key_arn(const char *key_id);
 /* The region in an ARN. 0 if it is no ARN of the KMS. */

@@ -32,6 +32,14 @@ int kmsenv_aws_is_alias(const char *key_id)
     return strncmp(resource == NULL ? key_id : resource, "alias/", 6) == 0;
 }
 
+int kmsenv_aws_is_same_account(const char *key_id, const char *other)
+{
+    const char *region, *resource = arn_resource(key_id, &region), *resource2 = arn_resource(other, &region);
+
+    return resource == NULL || resource2 == NULL
+           || (resource - key_id == resource2 - other && memcmp(key_id, other, (size_t)(resource - key_id)) == 0);
+}
+
 int kmsenv_aws_is_key_arn(const char *key_id)
 {
     const char *region, *resource = arn_resource(key_id, &region);

@@ -18,7 +18,7 @@ const KMSENV_SETTING kmsenv_profile_settings[] = {
     { "decrypt-keys", KMSENV_TEXT, NULL, 0, 0, "ids of keys, separated by ','",
       "Further master keys that data keys may be unwrapped with through this profile, for example after a change of key-id." },
     { "context", KMSENV_PAIRS, NULL, 0, 0, NULL, "Encryption context for new data keys, if the caller gives none." },
-    { "kms-timeout", KMSENV_SECONDS, "10", 1, 300, NULL, "How long one operation of the KMS may take, with all its retries." },
+    { "kms-timeout", KMSENV_SECONDS, "10", 1, 300, NULL, "How long one operation of the KMS may take, with all its retries. The profiles of one data key share the longest of theirs." },
     { "breaker-failures", KMSENV_NUMBER, "5", 1, 1000, NULL,
       "So many times in a row unreachable, and the KMS is left alone for a while." },
     { "breaker-seconds", KMSENV_SECONDS, "10", 1, 3600, NULL, "How long it is left alone; then one call tries whether it is back." },
@@ -115,6 +115,11 @@ void kmsenv_kms_free(KMSENV_KMS *kms)
 const char *kmsenv_kms_profile(const KMSENV_KMS *kms)
 {
     return kms->profile;
+}
+
+uint64_t kmsenv_kms_timeout_ms(const KMSENV_KMS *kms)
+{
+    return kms->timeout_ms;
 }
 
 const KMSENV_CONTEXT *kmsenv_kms_context(const KMSENV_KMS *kms)
@@ -228,7 +233,7 @@ static const char *operation_key(const OPERATION *op)
 }
 
 /* Marks the thread as being inside and asks the breaker. operation_end() must follow, whatever is returned. */
-static int operation_begin(OPERATION *op, KMSENV_KMS *kms, const char *name, const KMSENV_CONTEXT *context,
+static int operation_begin(OPERATION *op, KMSENV_KMS *kms, const char *name, uint64_t limit_ms, const KMSENV_CONTEXT *context,
                            const char *dek_id_hex, const char *key_id, KMSENV_ERROR *err)
 {
     int inside = kmsenv_guard_is_inside();
@@ -240,7 +245,7 @@ static int operation_begin(OPERATION *op, KMSENV_KMS *kms, const char *name, con
     op->start_ms = kmsenv_clock_ms();
     op->call.context = context;
     op->call.dek_id_hex = dek_id_hex;
-    op->call.deadline_ms = op->start_ms + kms->timeout_ms;
+    op->call.deadline_ms = op->start_ms + (limit_ms > 0 && limit_ms < kms->timeout_ms ? limit_ms : kms->timeout_ms);
     op->call.err = err;
     kmsenv_error_clear(err);
     kmsenv_guard_enter();
@@ -372,14 +377,14 @@ static int do_reencrypt(OPERATION *op, const KMSENV_BLOB *in, KMSENV_BLOB *out)
 
 /* --- operations ----------------------------------------------------------- */
 
-int kmsenv_kms_generate(KMSENV_KMS *kms, const KMSENV_CONTEXT *context, size_t len,
-                        unsigned char *dek, KMSENV_BLOB *out, KMSENV_ERROR *err)
+int kmsenv_kms_generate_within(KMSENV_KMS *kms, uint64_t limit_ms, const KMSENV_CONTEXT *context, size_t len,
+                               unsigned char *dek, KMSENV_BLOB *out, KMSENV_ERROR *err)
 {
     OPERATION op;
     int ok;
 
     memset(out, 0, sizeof(*out));
-    ok = operation_begin(&op, kms, "generate", context, NULL, NULL, err) && do_generate(&op, len, dek, out);
+    ok = operation_begin(&op, kms, "generate", limit_ms, context, NULL, NULL, err) && do_generate(&op, len, dek, out);
     if (!ok) {
         OPENSSL_cleanse(dek, len);
         kmsenv_blob_reset(out);
@@ -387,31 +392,49 @@ int kmsenv_kms_generate(KMSENV_KMS *kms, const KMSENV_CONTEXT *context, size_t l
     return operation_end(&op, ok);
 }
 
-int kmsenv_kms_encrypt(KMSENV_KMS *kms, const KMSENV_CONTEXT *context, const char *dek_id_hex,
-                       const unsigned char *in, size_t inlen, KMSENV_BLOB *out, KMSENV_ERROR *err)
+int kmsenv_kms_generate(KMSENV_KMS *kms, const KMSENV_CONTEXT *context, size_t len,
+                        unsigned char *dek, KMSENV_BLOB *out, KMSENV_ERROR *err)
+{
+    return kmsenv_kms_generate_within(kms, 0, context, len, dek, out, err);
+}
+
+int kmsenv_kms_encrypt_within(KMSENV_KMS *kms, uint64_t limit_ms, const KMSENV_CONTEXT *context, const char *dek_id_hex,
+                              const unsigned char *in, size_t inlen, KMSENV_BLOB *out, KMSENV_ERROR *err)
 {
     OPERATION op;
     int ok;
 
     memset(out, 0, sizeof(*out));
-    ok = operation_begin(&op, kms, "encrypt", context, dek_id_hex, NULL, err) && check_plaintext(&op, inlen)
+    ok = operation_begin(&op, kms, "encrypt", limit_ms, context, dek_id_hex, NULL, err) && check_plaintext(&op, inlen)
          && do_encrypt(&op, in, inlen, out);
     if (!ok)
         kmsenv_blob_reset(out);
     return operation_end(&op, ok);
 }
 
-int kmsenv_kms_decrypt(KMSENV_KMS *kms, const KMSENV_CONTEXT *context, const char *dek_id_hex,
-                       const KMSENV_BLOB *in, unsigned char *out, size_t *outlen, KMSENV_ERROR *err)
+int kmsenv_kms_encrypt(KMSENV_KMS *kms, const KMSENV_CONTEXT *context, const char *dek_id_hex,
+                       const unsigned char *in, size_t inlen, KMSENV_BLOB *out, KMSENV_ERROR *err)
+{
+    return kmsenv_kms_encrypt_within(kms, 0, context, dek_id_hex, in, inlen, out, err);
+}
+
+int kmsenv_kms_decrypt_within(KMSENV_KMS *kms, uint64_t limit_ms, const KMSENV_CONTEXT *context, const char *dek_id_hex,
+                              const KMSENV_BLOB *in, unsigned char *out, size_t *outlen, KMSENV_ERROR *err)
 {
     size_t room = *outlen;
     OPERATION op;
     int ok;
 
-    ok = operation_begin(&op, kms, "decrypt", context, dek_id_hex, in->key_id, err) && do_decrypt(&op, in, out, outlen);
+    ok = operation_begin(&op, kms, "decrypt", limit_ms, context, dek_id_hex, in->key_id, err) && do_decrypt(&op, in, out, outlen);
     if (!ok)
         OPENSSL_cleanse(out, room);
     return operation_end(&op, ok);
+}
+
+int kmsenv_kms_decrypt(KMSENV_KMS *kms, const KMSENV_CONTEXT *context, const char *dek_id_hex,
+                       const KMSENV_BLOB *in, unsigned char *out, size_t *outlen, KMSENV_ERROR *err)
+{
+    return kmsenv_kms_decrypt_within(kms, 0, context, dek_id_hex, in, out, outlen, err);
 }
 
 int kmsenv_kms_reencrypt(KMSENV_KMS *kms, const KMSENV_CONTEXT *context, const char *dek_id_hex,
@@ -421,7 +444,7 @@ int kmsenv_kms_reencrypt(KMSENV_KMS *kms, const KMSENV_CONTEXT *context, const c
     int ok;
 
     memset(out, 0, sizeof(*out));
-    ok = operation_begin(&op, kms, "reencrypt", context, dek_id_hex, in->key_id, err) && do_reencrypt(&op, in, out);
+    ok = operation_begin(&op, kms, "reencrypt", 0, context, dek_id_hex, in->key_id, err) && do_reencrypt(&op, in, out);
     if (!ok)
         kmsenv_blob_reset(out);
     return operation_end(&op, ok);
@@ -435,7 +458,7 @@ int kmsenv_kms_describe(KMSENV_KMS *kms, char *state, size_t room, KMSENV_ERROR 
 
     kmsenv_context_init(&none);
     state[0] = '\0';
-    ok = operation_begin(&op, kms, "describe", &none, NULL, NULL, err)
+    ok = operation_begin(&op, kms, "describe", 0, &none, NULL, NULL, err)
          && kms->method->describe(kms->impl, &op.call, state, room);
     return operation_end(&op, ok);
 }

@@ -101,12 +101,22 @@ const char *kmsenv_kms_own_key_id(KMSENV_KMS *kms, KMSENV_ERROR *err);
  */
 int kmsenv_kms_matches(KMSENV_KMS *kms, const char *kind, const char *key_id, KMSENV_ERROR *err);
 
+/* Setting `kms-timeout`. */
+uint64_t kmsenv_kms_timeout_ms(const KMSENV_KMS *kms);
+
 int kmsenv_kms_generate(KMSENV_KMS *kms, const KMSENV_CONTEXT *context, size_t len,
                         unsigned char *dek, KMSENV_BLOB *out, KMSENV_ERROR *err);
 int kmsenv_kms_encrypt(KMSENV_KMS *kms, const KMSENV_CONTEXT *context, const char *dek_id_hex,
                        const unsigned char *in, size_t inlen, KMSENV_BLOB *out, KMSENV_ERROR *err);
 int kmsenv_kms_decrypt(KMSENV_KMS *kms, const KMSENV_CONTEXT *context, const char *dek_id_hex,
                        const KMSENV_BLOB *in, unsigned char *out, size_t *outlen, KMSENV_ERROR *err);
+/* The same for a caller that has not always as long as kms-timeout: at most limit_ms; 0 = no limit of its own. */
+int kmsenv_kms_generate_within(KMSENV_KMS *kms, uint64_t limit_ms, const KMSENV_CONTEXT *context, size_t len,
+                               unsigned char *dek, KMSENV_BLOB *out, KMSENV_ERROR *err);
+int kmsenv_kms_encrypt_within(KMSENV_KMS *kms, uint64_t limit_ms, const KMSENV_CONTEXT *context, const char *dek_id_hex,
+                              const unsigned char *in, size_t inlen, KMSENV_BLOB *out, KMSENV_ERROR *err);
+int kmsenv_kms_decrypt_within(KMSENV_KMS *kms, uint64_t limit_ms, const KMSENV_CONTEXT *context, const char *dek_id_hex,
+                              const KMSENV_BLOB *in, unsigned char *out, size_t *outlen, KMSENV_ERROR *err);
 int kmsenv_kms_reencrypt(KMSENV_KMS *kms, const KMSENV_CONTEXT *context, const char *dek_id_hex,
                          const KMSENV_BLOB *in, KMSENV_BLOB *out, KMSENV_ERROR *err);
 int kmsenv_kms_describe(KMSENV_KMS *kms, char *state, size_t room, KMSENV_ERROR *err);
