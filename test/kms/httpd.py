@@ -53,8 +53,8 @@ class Reply:
     request_id: str = ""
     signed_by: str = ""
     # faulty delivery
-    delivery: str = ""       # "", "drop", "reset", "truncate", "drip"
-    amount: int = 0          # truncate: bytes of body sent; drip: milliseconds between bytes
+    delivery: str = ""       # "", "hang", "drop", "reset", "truncate", "drip"
+    amount: int = 0          # hang: milliseconds; truncate: bytes of body sent; drip: milliseconds between bytes
     date_offset: float = 0.0
     close: bool = False
 
@@ -111,7 +111,9 @@ class Connection:
 
     def write_reply(self, reply):
         """False if the connection is finished."""
-        if reply.delivery in ("drop", "reset"):
+        if reply.delivery == "hang":
+            time.sleep(reply.amount / 1000)
+        if reply.delivery in ("hang", "drop", "reset"):
             self.close(reply.delivery == "reset")
             return False
         head = ["HTTP/1.1 %d %s" % (reply.status, REASONS.get(reply.status, "Status")),

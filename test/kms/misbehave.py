@@ -93,8 +93,7 @@ def _instead(rule, dialect, request):
     if kind in ("drop-before", "reset"):
         return Reply(outcome=kind, delivery="reset" if kind == "reset" else "drop")
     if kind == "hang":
-        time.sleep(rule.get("ms", 1000) / 1000)
-        return Reply(outcome=kind, delivery="drop")
+        return Reply(outcome=kind, delivery="hang", amount=rule.get("ms", 1000))
     if kind == "http":
         status = rule.get("status", 503)
         headers = [("Retry-After", str(rule["retry-after"]))] if "retry-after" in rule else []

@@ -9,6 +9,7 @@ REGION = "eu-central-1"
 class Backend(matrix.Backend):
     kms = "aws"
     seal, open = ("GenerateDataKey",), ("Decrypt",)
+    wrap = ("Encrypt",)
     differs = {
         # once our time is the Date's, it is no longer the clock
         "clock off, Date of no help": {"reason": matrix.CREDENTIALS, "words": "InvalidSignatureException"},

@@ -8,6 +8,7 @@ from dialects import tencent
 class Backend(matrix.Backend):
     kms = "tencent"
     seal, open = ("GenerateDataKey",), ("Decrypt",)
+    wrap = ("Encrypt",)
     differs = {
         # Decrypt is not told which key; the reply tells
         "wrap of another key": {"reason": matrix.MALFORMED, "words": "another key"},

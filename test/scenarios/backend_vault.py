@@ -10,6 +10,7 @@ from dialects.vault import token_of
 class Backend(matrix.Backend):
     kms = "vault"
     seal, open = ("datakey",), ("decrypt",)
+    wrap = ("keys", "encrypt")
     seal_with_context = ("keys", "encrypt")   # a datakey cannot be bound to a context; encrypt would make a key that is not there
     renewal = {"renew-self": 1, "approle": 1}
     words = {"token refused": "token", "denied": "permission denied", "disabled": "min_decryption_version", "pending deletion": "restore it",

@@ -41,6 +41,7 @@ class Backend:
     kms = ""                 # the setting `kms`, and the stand-in's dialect
     seal, open = (), ()      # actions of the requests of one operation in their order; the last is the operation proper
     seal_with_context = None   # if that takes other requests
+    wrap = None              # to wrap a data key that was made elsewhere, if that is not as seal
     sign_in = ()             # actions of requests that every process makes first
     renewal = {}             # action: requests that a new token costs, at the same port
     generates = True         # the service makes data keys (else seal encrypts one of ours)
@@ -319,9 +320,6 @@ class Case(BackendCase):
 
     def check_requests(self, run, requests, seen):
         row = run.row
-        if row.calls is None:
-            self.assertLessEqual(seen[requests[-1]], 3)
-            return
         expected = collections.Counter(requests[:-1] + (() if row.warm else self.backend.sign_in)) if row.calls else collections.Counter()
         expected[requests[-1]] = row.calls
         if row.during == "expire":

@@ -20,7 +20,7 @@ class Row:
     verbs: tuple
     rules: tuple = ()                # misbehaviours, see misbehave.py
     reason: int = OK
-    calls: int = 1                   # requests of the operation proper; None: three at most
+    calls: int = 1                   # requests of the operation proper
     words: str = None                # regular expression for the error; default: the vendor's code for the misbehaviour
     more: dict = field(default_factory=dict)   # settings of the profile
     before: str = None               # method that changes the Run before the process starts
@@ -75,8 +75,8 @@ ROWS = [
     Row("truncated once", BOTH, once("truncate"), calls=2),
     Row("dropped for good", BOTH, always("drop-before"), UNREACHABLE, 3, "127.0.0.1"),
     Row("slow but in time", BOTH, always("latency", ms=700)),
-    Row("too slow", BOTH, always("hang", ms=15000), UNREACHABLE, None, "127.0.0.1|time"),
-    Row("drips", BOTH, always("drip", ms=100), UNREACHABLE, None, "127.0.0.1|time"),
+    Row("too slow", BOTH, always("hang", ms=15000), UNREACHABLE, 1, "127.0.0.1|time"),
+    Row("drips", BOTH, always("drip", ms=100), UNREACHABLE, 1, "127.0.0.1|time"),
     Row("gone", BOTH, (), UNREACHABLE, 0, "127.0.0.1", during="stop"),
     # refusals: said once
     Row("denied", BOTH, always("denied"), DENIED),
