@@ -26,6 +26,7 @@ class Row:
     before: str = None               # method that changes the Run before the process starts
     during: str = None               # method that changes the stand-in just before the operation
     warm: bool = False               # the process has done the same once before
+    audited: int = 1                 # lines of the operation in the audit log
 
     @property
     def kinds(self):
@@ -53,7 +54,7 @@ ROWS = [
     Row("tampered wrap", OPEN, reason=REJECTED, before="spoil", words="rejects"),
     Row("wrap cut short", OPEN, reason=REJECTED, before="cut", words="rejects"),
     Row("wrap of another key", OPEN, reason=REJECTED, before="other_key", words="key"),
-    Row("key of no profile", OPEN, reason=NO_WRAP, calls=0, before="unknown_key", words="decrypt-keys"),
+    Row("key of no profile", OPEN, reason=NO_WRAP, calls=0, before="unknown_key", words="decrypt-keys", audited=0),
     Row("bad ciphertext", OPEN, always("bad-ciphertext"), REJECTED),
     # overload and outages: again, then it works, or the last error after the third try
     Row("throttled once", BOTH, once("throttled"), calls=2),
