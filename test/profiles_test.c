@@ -126,6 +126,26 @@ static int test_min_wraps(int given)
     return ok;
 }
 
+/* The more wraps, the larger the header, and so the block size, unless a setting says otherwise. */
+static int test_block_size(int i)
+{
+    static const struct { const char *settings; int size; } cases[] = {
+        { "profiles = prod, escrow\n" TWO_PROFILES, 512 },
+        { "profiles = prod, escrow, third\nthird = e\n" TWO_PROFILES, 1024 },
+        { "profiles = prod,escrow,c,d,f,g\nc = e\nd = e\nf = p\ng = p\n" TWO_PROFILES, 2048 },
+        { "profiles = prod, escrow, third\nthird = e\nwraps = detached\nkeyring = @\n" TWO_PROFILES, 512 },
+        { "profiles = prod, escrow, third\nthird = e\nblock-size = 512\n" TWO_PROFILES, 512 },
+        { "block-size = 8192\n" ONLY_B, 8192 }
+    };
+    KMSENV_TEST *u = with(cases[i].settings);
+    EVP_CIPHER_CTX *ctx = u == NULL ? NULL : kmsenv_test_ctx(u, 1, NULL, NULL);
+    int ok = TEST_ptr(ctx) && TEST_int_eq(EVP_CIPHER_CTX_get_block_size(ctx), cases[i].size);
+
+    EVP_CIPHER_CTX_free(ctx);
+    kmsenv_test_free(u);
+    return ok;
+}
+
 /* Which profile generates is no matter of life and death: with min-wraps the next one does. */
 static int test_first_is_gone(void)
 {
@@ -455,6 +475,7 @@ int setup_tests(void)
     ADD_TEST(test_reference);
     ADD_TEST(test_context);
     ADD_TEST(test_combinations_are_told_apart);
+    ADD_ALL_TESTS(test_block_size, 6);
     ADD_TEST(test_first_is_gone);
     ADD_TEST(test_too_few_profiles);
     ADD_ALL_TESTS(test_bad_context, (int)(sizeof(bad_contexts) / sizeof(bad_contexts[0])));

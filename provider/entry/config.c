@@ -14,8 +14,9 @@
 const KMSENV_SETTING kmsenv_provider_settings[] = {
     { "profiles", KMSENV_NAMES, NULL, 0, 0, NULL,
       "Names of the profiles, each with a section of its own; the first is the default one. Without it the provider's section is the one profile, named `default`." },
-    { "block-size", KMSENV_CHOICE, KMSENV_BLOCK_SIZE_DEFAULT, 0, 0, KMSENV_BLOCK_SIZES,
-      "What the cipher tells its callers to be its block size, in bytes: the header of a message must fit." },
+    { "block-size", KMSENV_CHOICE, NULL, 0, 0, KMSENV_BLOCK_SIZES,
+      "What the cipher tells its callers to be its block size, in bytes: the header of a message must fit. Without it what the wraps of "
+      "the profiles are likely to take: 512 for one of most KMSes." },
     { "segment-bits", KMSENV_NUMBER, "35", 12, 35, NULL,
       "Log2 of the segment size of new messages. Small segments are verified early and can be read by range; each costs 17 bytes." },
     { "key-references", KMSENV_BOOLEAN, "no", 0, 0, NULL,
@@ -58,6 +59,37 @@ const char *kmsenv_config_peek(const KMSENV_SOURCE *source, const char *name)
     const char *value = environment_text(name);
 
     return value != NULL ? value : kmsenv_config_core_text(source, name);
+}
+
+/* --- before the rest ------------------------------------------------------ */
+
+#define HEADER_ROOM 200    /* of a header without wraps, with some for an encryption context */
+#define WRAP_ROOM   250
+
+static size_t wrap_room(const char *kms)
+{
+    const KMSENV_KMS_METHOD *method = kms == NULL ? NULL : kmsenv_kms_method_find(kms);
+
+    return method == NULL || method->wrap_room == 0 ? WRAP_ROOM : method->wrap_room;
+}
+
+size_t kmsenv_config_header_room(const KMSENV_SOURCE *source)
+{
+    const char *names = kmsenv_config_peek(source, "profiles"), *wraps = kmsenv_config_peek(source, "wraps");
+    size_t n, room = HEADER_ROOM;
+    char key[KEY_MAX];
+
+    if (wraps != NULL && strcmp(wraps, "detached") == 0)
+        return room;
+    if (names == NULL)
+        return room + wrap_room(kmsenv_config_peek(source, "kms"));
+    for (names += strspn(names, ", "); *names != '\0'; names += strspn(names, ", ")) {
+        n = strcspn(names, ", ");
+        if (snprintf(key, sizeof(key), "%.*s.kms", (int)n, names) < KEY_MAX)
+            room += wrap_room(kmsenv_config_core_text(source, key));
+        names += n;
+    }
+    return room;
 }
 
 /* --- sections ------------------------------------------------------------- */

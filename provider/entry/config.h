@@ -38,6 +38,8 @@ KMSENV_CONFIG *kmsenv_config_load(const KMSENV_SOURCE *source, OSSL_LIB_CTX *lib
 void kmsenv_config_free(KMSENV_CONFIG *config);
 /* A setting as the core has it, "name" or "profile.name"; NULL if not set. */
 const char *kmsenv_config_core_text(const KMSENV_SOURCE *source, const char *key);
+/* How many bytes the header of a message with a wrap of every profile is likely to have. Looks at no more than it needs. */
+size_t kmsenv_config_header_room(const KMSENV_SOURCE *source);
 /* One setting of the flat section as it stands, unchecked: for what must be known before the rest. NULL if not set. */
 const char *kmsenv_config_peek(const KMSENV_SOURCE *source, const char *name);
 

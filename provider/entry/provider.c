@@ -209,9 +209,14 @@ static const OSSL_DISPATCH provider_functions[] = {
 static size_t block_size_of(const KMSENV_SOURCE *source)
 {
     const char *text = kmsenv_config_peek(source, "block-size");
-    size_t n = text == NULL ? 0 : (size_t)strtoul(text, NULL, 10);
+    size_t n = text == NULL ? 0 : (size_t)strtoul(text, NULL, 10), room;
 
-    return kmsenv_cipher_envelope_functions(256, n) != NULL ? n : (size_t)atoi(KMSENV_BLOCK_SIZE_DEFAULT);
+    if (kmsenv_cipher_envelope_functions(256, n) != NULL)
+        return n;
+    room = kmsenv_config_header_room(source);
+    for (n = KMSENV_BLOCK_SIZE_MIN; n < room && n < KMSENV_BLOCK_SIZE_MAX; n *= 2)
+        ;
+    return n;
 }
 
 /* The same, for a boolean; when it is wrong the answer is yes: better an error than a reference used as a key. */

@@ -32,7 +32,7 @@ static int check_block_size(const KMSENV_SECTION *section, size_t block_size, KM
 {
     const char *text = kmsenv_section_text(section, "block-size");
 
-    return strtoul(text, NULL, 10) == block_size
+    return text == NULL || strtoul(text, NULL, 10) == block_size
         || kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID, "section [%s]: setting 'block-size' has the value '%s', which is also the name "
                             "of a section: rename that section", kmsenv_section_name(section), text);
 }

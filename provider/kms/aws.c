@@ -256,6 +256,7 @@ const KMSENV_KMS_METHOD kmsenv_kms_aws = {
     .title = "AWS KMS",
     .settings = settings,
     .network = 1,
+    .wrap_room = 300,
     .plaintext_max = KMSENV_AWS_PLAINTEXT_MAX,
     .extra_is_hint = 1,
     .new = aws_new,

@@ -57,6 +57,7 @@ typedef struct kmsenv_kms_method_st {
     int network;                       /* takes the settings of kms/http.h too */
     size_t plaintext_max;              /* bytes that encrypt accepts */
     int extra_is_hint;                 /* the service opens a ciphertext without what we put into `extra` */
+    size_t wrap_room;                  /* bytes that a wrap is likely to take in a message's header, with key id and extra; 0 = 250 */
 
     /* Reads the settings only: no I/O, no fetch. */
     void *(*new)(const KMSENV_SECTION *section, const KMSENV_SERVICES *services, KMSENV_ERROR *err);

@@ -337,6 +337,7 @@ const KMSENV_KMS_METHOD kmsenv_kms_local = {
     .settings = settings,
     .network = 0,
     .plaintext_max = PLAINTEXT_MAX,
+    .wrap_room = 140,
     .new = local_new,
     .free = local_free,
     .key_id = local_key_id,

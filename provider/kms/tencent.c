@@ -199,6 +199,7 @@ const KMSENV_KMS_METHOD kmsenv_kms_tencent = {
     .title = "Tencent Cloud KMS",
     .settings = settings,
     .network = 1,
+    .wrap_room = 300,
     .plaintext_max = KMSENV_TENCENT_PLAINTEXT_MAX,
     .new = tencent_new,
     .free = tencent_free,

@@ -297,6 +297,7 @@ const KMSENV_KMS_METHOD kmsenv_kms_vault = {
     .title = "Vault or OpenBao transit",
     .settings = settings,
     .network = 1,
+    .wrap_room = 200,
     .plaintext_max = KMSENV_VAULT_PLAINTEXT_MAX,
     .new = vault_new,
     .free = vault_free,

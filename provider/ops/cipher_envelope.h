@@ -4,8 +4,9 @@
 # include <stddef.h>
 # include <openssl/core.h>
 
-# define KMSENV_BLOCK_SIZE_DEFAULT "512"
-# define KMSENV_BLOCK_SIZES        "512|1024|2048|4096|8192"
+# define KMSENV_BLOCK_SIZES    "512|1024|2048|4096|8192"
+# define KMSENV_BLOCK_SIZE_MIN 512
+# define KMSENV_BLOCK_SIZE_MAX 8192
 
 /* NULL if there is no such table. */
 const OSSL_DISPATCH *kmsenv_cipher_envelope_functions(size_t key_bits, size_t block_size);

@@ -39,11 +39,11 @@ class RoutingCase(common.Scenario):
 
     def process(self, *names, settings=None, **more):
         """A tool with these profiles that is stopped at the end of the test."""
-        return self.tool(self.config(self.profiles(*names, **more), block_size=2048, audit_log=self.audit, **(settings or {})))
+        return self.tool(self.config(self.profiles(*names, **more), audit_log=self.audit, **(settings or {})))
 
     def sealed(self, *names, count=1, **more):
         """Messages from a process of its own; what it asked for is forgotten."""
-        with common.Tool(self.dir, self.config(self.profiles(*names, **more), block_size=2048, dek_reuse="no")) as kmsenv:
+        with common.Tool(self.dir, self.config(self.profiles(*names, **more), dek_reuse="no")) as kmsenv:
             messages = kmsenv.seal([TEXT] * count)
             self.assertNotIn(None, messages, kmsenv.last)
         self.reset()

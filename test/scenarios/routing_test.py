@@ -23,6 +23,17 @@ class Together(RoutingCase):
         for name in names:
             self.opens(self.process(name), message, **({} if name == "local" else {name: 1}))
 
+    def test_openssl_enc(self):
+        """Two clouds and an escrow, with no other setting, and any one of them opens."""
+        names = ("tencent", "aws", "local")
+        run = self.openssl("enc", "-kms-envelope", "-K", "0", data=TEXT, config=self.config(self.profiles(*names)))
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertEqual(self.asked(), {**self.requests("seal", tencent=1), **self.requests("wrap", aws=1)})
+        for name in names:
+            back = self.openssl("enc", "-d", "-kms-envelope", "-K", "0", data=run.stdout, config=self.config(self.profiles(name)))
+            self.assertEqual((back.returncode, back.stdout), (0, TEXT), back.stderr)
+        self.assertEqual(self.asked(), {"tencent": {"GenerateDataKey": 1, "Decrypt": 1}, "aws": {"Encrypt": 1, "Decrypt": 1}})
+
     def test_the_reader_decides_the_order(self):
         """Whatever the order of the wraps, and whoever made them."""
         message = self.sealed(*VENDORS, "local")
