@@ -77,17 +77,8 @@ class Backend(matrix.Backend):
     def secrets(self, standin):
         return [standin.secret_key.encode(), *(line.encode() for line in private_key().splitlines()[1:-1])]
 
-    def new_key(self, standin):
-        return google.PREFIX + standin.create_key()
+    def key_id(self, name):
+        return google.PREFIX + name
 
-
-class Named:
-    """Keys by the names that the service has for them."""
-
-    def setUp(self):
-        super().setUp()
-        self.kms.key_id = google.PREFIX + self.kms.key_id
-
-    @staticmethod
-    def key_name(key_id):
+    def key_name(self, key_id):
         return key_id.removeprefix(google.PREFIX)

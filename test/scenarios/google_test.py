@@ -19,11 +19,11 @@ IMPERSONATE = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccoun
 SUBJECT = "test-web-identity-token"
 
 
-class Matrix(backend_google.Named, matrix.Case):
+class Matrix(matrix.Case):
     backend = backend_google.Backend()
 
 
-class GoogleCase(backend_google.Named, matrix.BackendCase):
+class GoogleCase(matrix.BackendCase):
     backend = backend_google.Backend()
 
     def google_config(self, settings=None, **more):

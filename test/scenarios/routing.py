@@ -23,8 +23,13 @@ class RoutingCase(common.Scenario):
         super().setUp()
         self.audit = os.path.join(self.dir, "audit.log")
         self.backend = {kms: backend_of(kms) for kms in self.vendors}
-        self.kms = {kms: self.standin(kms) for kms in self.vendors}
+        self.kms = {kms: self.a_standin(kms) for kms in self.vendors}
         self.key_file = common.local_key_file(os.path.join(self.dir, "local.pem"))
+
+    def a_standin(self, kms):
+        standin = self.standin(kms)
+        standin.key_id = self.backend[kms].key_id(standin.key_id)
+        return standin
 
     # Configurations: a profile has the name of its KMS, unless given as a pair (name, profile)
 

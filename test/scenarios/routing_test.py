@@ -56,7 +56,7 @@ class Together(RoutingCase):
 
     def test_second_profile_of_one_kind(self):
         """Two accounts of one vendor: each wrap goes where its key is."""
-        second = self.standin("tencent")
+        second = self.a_standin("tencent")
         other = second.create_key()
         self.kms["second"], self.backend["second"] = second, self.backend["tencent"]
         pair = ("second", self.backend["tencent"].profile(second, key_id=other))
@@ -69,7 +69,7 @@ class Together(RoutingCase):
 
     def test_same_key_id_in_two_profiles(self):
         """Then both may be asked for it, and the one that knows it answers."""
-        second = self.standin("vault")
+        second = self.a_standin("vault")
         self.kms["second"], self.backend["second"] = second, self.backend["vault"]
         pair = ("second", self.backend["vault"].profile(second))
         message = self.sealed(pair)
