@@ -252,6 +252,7 @@ const KMSENV_KMS_METHOD kmsenv_kms_azure = {
     .title = "Azure Key Vault",
     .settings = settings,
     .network = 1,
+    .wrap_room = 420,
     .plaintext_max = KMSENV_AZURE_PLAINTEXT_MAX,
     .new = azure_new,
     .free = azure_free,
