@@ -7,7 +7,7 @@
  * parameters that an operation does not have, and `encrypt` may create a key that is not there.
  * Hence:
  *   - with associated_data a data key is made here and encrypted: Vault's `datakey` does not know
- *     associated_data (OpenBao's does), and would hand out a wrap that can never be opened with it;
+ *     associated_data (nor does that of OpenBao 2.4), and would hand out a wrap that can never be opened with it;
  *   - `rewrap` knows no associated_data either: decrypt and encrypt instead;
  *   - before `encrypt`, and before a context is relied on for derivation, the key is looked at.
  */
