@@ -5,6 +5,10 @@ policies of IAM.
 What moto does otherwise than AWS: A disabled key goes on working. A wrap of another key than the one named is
 AccessDeniedException; AWS: IncorrectKeyException. A refused signature is XML, not JSON: only its status 403 is read.
 """
+import json
+import os
+
+import common
 from servers_aws import CONTEXT_SETTING, AwsCase, Common
 from servers_common import DENIED, REJECTED, main, servers
 
@@ -29,6 +33,10 @@ class OnMoto(Common, AwsCase):
         self.refused(self.kms_config(), DENIED, mixed, "AccessDeniedException")
 
 
+def allow(action, **more):
+    return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": action, "Resource": "*", **more}]})
+
+
 class Signatures(AwsCase):
     """moto computes every signature anew, with botocore, and applies the policies of IAM."""
 
@@ -39,19 +47,17 @@ class Signatures(AwsCase):
         super().setUpClass()
         iam = cls.client("iam")
         cls.users = {}
-        for name, actions in (("user", ["kms:*"]), ("reader", ["kms:Decrypt"]), ("stranger", [])):
+        with open(os.path.join(os.path.dirname(common.TEST), "conf", "aws-kms-policy.json"), encoding="utf-8") as source:
+            recommended = allow(json.load(source)["Statement"][0]["Action"])    # moto knows no resource but "*" here
+        for name, policy in (("user", recommended), ("reader", allow("kms:Decrypt")), ("admin", allow("kms:*")), ("stranger", None)):
             iam.create_user(UserName=name)
-            if actions:
-                iam.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=(
-                    '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":%s,"Resource":"*"}]}'
-                    % str(actions).replace("'", '"')))
+            if policy:
+                iam.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=policy)
             key = iam.create_access_key(UserName=name)["AccessKey"]
             cls.users[name] = (key["AccessKeyId"], key["SecretAccessKey"])
-        iam.create_role(RoleName="pod", AssumeRolePolicyDocument=(
-            '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRoleWithWebIdentity"}]}'))
-        iam.put_role_policy(RoleName="pod", PolicyName="p", PolicyDocument=(
-            '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kms:*","Resource":"*"}]}'))
-        cls.access_key, cls.secret_key = cls.users["user"]
+        iam.create_role(RoleName="pod", AssumeRolePolicyDocument=allow("sts:AssumeRoleWithWebIdentity", Principal="*"))
+        iam.put_role_policy(RoleName="pod", PolicyName="p", PolicyDocument=recommended)
+        cls.access_key, cls.secret_key = cls.users["admin"]
         cls.kms = cls.client("kms")
         cls.server.check_signatures()
 

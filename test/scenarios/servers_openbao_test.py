@@ -13,12 +13,10 @@ import common
 from common import TEXT, reader
 from servers_common import CREDENTIALS, DENIED, DISABLED, NOT_FOUND, REJECTED, REQUEST, UNREACHABLE, ServerCase, main, servers
 
-POLICY = """
-path "transit/datakey/plaintext/*" { capabilities = ["update"] }
-path "transit/encrypt/*" { capabilities = ["update"] }
-path "transit/decrypt/*" { capabilities = ["update"] }
-path "transit/keys/*" { capabilities = ["read"] }
-"""
+def policy(key, directory=os.path.dirname(common.TEST)):
+    """The one that conf/ recommends, for this key."""
+    with open(os.path.join(directory, "conf", "vault-policy.hcl"), encoding="utf-8") as source:
+        return source.read().replace("/backup\"", "/%s\"" % key)
 
 
 def b64(data):
@@ -34,20 +32,20 @@ class VaultCase(ServerCase):
         cls.api = cls.server.api
         cls.api("POST", "sys/mounts/transit", {"type": "transit"})
         cls.api("POST", "sys/auth/approle", {"type": "approle"})
-        cls.api("POST", "sys/policies/acl/kmsenv", {"policy": POLICY})
-        cls.api("POST", "sys/policies/acl/writer", {"policy": POLICY.split("\n")[1]})
         cls.numbers = iter(range(1, 1000))
 
     def setUp(self):
         super().setUp()
-        self.key = self.new_key()
-        self.token = self.new_token("kmsenv")
-        self.told = [self.token]
+        self.told = []
+        self.use_new_key()
 
-    def new_key(self, **more):
-        name = "key-%d" % next(self.numbers)
-        self.api("POST", "transit/keys/" + name, more)
-        return name
+    def use_new_key(self, **more):
+        """A key, with a policy of the same name and a token that has no other."""
+        self.key = "key-%d" % next(self.numbers)
+        self.api("POST", "transit/keys/" + self.key, more)
+        self.api("POST", "sys/policies/acl/" + self.key, {"policy": policy(self.key)})
+        self.token = self.new_token(self.key)
+        self.told.append(self.token)
 
     def new_token(self, *policies):
         return self.api("POST", "auth/token/create", {"policies": policies, "no_default_policy": True, "ttl": "10m"})["client_token"]
@@ -103,13 +101,13 @@ class Wraps(VaultCase):
         self.opens(self.kms_config(), message)
 
     def test_wrap_of_another_key(self):
-        other = self.new_key()
+        foreign = self.sealed(self.kms_config())
+        self.use_new_key()
         message = self.sealed(self.kms_config())
-        mixed = message.replace(self.wrap_of(message).ciphertext, self.wrap_of(self.sealed(self.kms_config(key_id=other))).ciphertext)
-        self.refused(self.kms_config(), REJECTED, mixed)
+        self.refused(self.kms_config(), REJECTED, message.replace(self.wrap_of(message).ciphertext, self.wrap_of(foreign).ciphertext))
 
     def test_derived_key(self):
-        self.key = self.new_key(derived=True)
+        self.use_new_key(derived=True)
         config = self.kms_config(derived="yes", context="app=billing")
         message = self.enc_round_trip(config, 1000)
         self.opens(config, self.sealed(config))
@@ -117,17 +115,17 @@ class Wraps(VaultCase):
         self.assertEqual(reader.data_key_id(dek), reader.Header.parse(message).data_key.id)
         self.refused(config, REJECTED, message.replace(b"billing", b"bi11ing", 1))
         self.refused(self.kms_config(), REQUEST, None, "derived = yes")
-        self.key = self.new_key()
+        self.use_new_key()
         self.refused(self.kms_config(derived="yes", context="app=x"), REQUEST, None, "derived = no")
 
     def test_types_of_keys(self):
         for kind in ("aes128-gcm96", "chacha20-poly1305", "xchacha20-poly1305"):
-            self.key = self.new_key(type=kind)
+            self.use_new_key(type=kind)
             for context in (None, "app=billing"):
                 config = self.kms_config(context=context)
                 self.opens(config, self.sealed(config))
         for kind in ("ed25519", "hmac"):
-            self.key = self.new_key(type=kind, **({"key_size": 32} if kind == "hmac" else {}))
+            self.use_new_key(type=kind, **({"key_size": 32} if kind == "hmac" else {}))
             self.refused(self.kms_config(context="app=billing"), REQUEST)
 
     def test_second_profile(self):
@@ -198,7 +196,7 @@ class Keys(VaultCase):
 class Tokens(VaultCase):
     def role(self, **more):
         name = "role-%d" % next(self.numbers)
-        self.api("POST", "auth/approle/role/" + name, {"token_policies": ["kmsenv"], "token_no_default_policy": False, **more})
+        self.api("POST", "auth/approle/role/" + name, {"token_policies": [self.key], **more})
         role_id = self.api("GET", "auth/approle/role/%s/role-id" % name)["role_id"]
         secret_id = self.api("POST", "auth/approle/role/%s/secret-id" % name, {})["secret_id"]
         self.told.append(secret_id)
@@ -259,7 +257,17 @@ class Tokens(VaultCase):
 
     def test_wrong_token(self):
         self.refused(self.kms_config(token="s.TESTnobody"), DENIED, None, "2 attempts.*token has expired")
-        self.refused(self.kms_config(token=self.new_token("writer")), DENIED, self.sealed(self.kms_config()), "policy")
+
+    def test_policy(self):
+        """The recommended policy is for one key only, and does not let keys be made."""
+        message, mine, token = self.sealed(self.kms_config()), self.key, self.token
+        self.use_new_key()
+        self.refused(self.kms_config(key_id=mine), DENIED, None, "policy")
+        self.refused(self.kms_config(key_id=mine), DENIED, message, "policy")
+        status, _ = self.api("POST", "transit/keys/anything", {}, token=token, ok=False)
+        self.assertEqual(status, 403)
+        status, _ = self.api("POST", "transit/encrypt/anything", {"plaintext": ""}, token=token, ok=False)
+        self.assertEqual(status, 403)
 
     def test_environment(self):
         config = self.kms_config(token=None, endpoint=None)
