@@ -14,6 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 GOOD = "server"
+# The vendors' own clients look for the vendors' names; test/clients leads them here.
+VENDORS = ("kms.tencentcloudapi.com", "kms.eu-central-1.amazonaws.com", "kms.cn-hangzhou.aliyuncs.com",
+           "cloudkms.googleapis.com", "*.vault.azure.net")
 # name of the misbehaviour -> what is wrong with the certificate
 BAD = {
     "rogue": "issued by a CA that the client does not trust",
@@ -82,7 +85,7 @@ def make(directory):
     """Writes ca.pem, server.pem and the bad ones unless they are there already."""
     if all(os.path.exists(os.path.join(directory, n + ".pem")) for n in ("ca", GOOD, *BAD)):
         return
-    here = ("127.0.0.1", "localhost", "::1")
+    here = ("127.0.0.1", "localhost", "::1", *VENDORS)
     authority = Authority("kmsenv test CA")
     _write(directory, GOOD + ".pem", authority.issue(here))
     _write(directory, "rogue.pem", Authority("somebody else's CA").issue(here))

@@ -19,7 +19,8 @@ class Client:
         context = ssl.create_default_context(cafile=kms.ca_file)
         self.connection = http.client.HTTPSConnection(self.host, context=context, timeout=10)
 
-    def raw(self, action, values, stamp=None):
+    def raw(self, action, values, stamp=None, piece=None):
+        """(reply, its body). piece: send the body in pieces of so many bytes, without its length."""
         body = json.dumps(values).encode()
         stamp = int(time.time() if stamp is None else stamp)
         headers = {"Host": self.host, "Content-Type": "application/json", "X-TC-Action": action,
@@ -30,7 +31,8 @@ class Client:
                                  body, stamp, "kms", ["content-type", "host"])
         headers["Authorization"] = "TC3-HMAC-SHA256 Credential=%s/%s/kms/tc3_request, SignedHeaders=content-type;host, " \
             "Signature=%s" % (self.identity, time.strftime("%Y-%m-%d", time.gmtime(stamp)), signature)
-        self.connection.request("POST", "/", body, headers)
+        pieces = [body[at:at + piece] for at in range(0, len(body), piece)] if piece else body
+        self.connection.request("POST", "/", pieces, headers, encode_chunked=True)
         reply = self.connection.getresponse()
         return reply, reply.read()
 

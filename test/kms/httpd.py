@@ -5,6 +5,7 @@ returns a Reply; a Reply may ask for a faulty delivery (drop, drip, truncate).
 """
 import email.utils
 import itertools
+import re
 import socket
 import ssl
 import struct
@@ -98,7 +99,7 @@ class Connection:
 
     def _read_body(self, request):
         if request.header("transfer-encoding"):
-            raise BadRequest("transfer-encoding is not accepted")
+            return self._read_chunks(request)
         length = request.header("content-length", "0")
         if not length.isdigit() or int(length) > BODY_MAX:
             raise BadRequest("content-length")
@@ -107,6 +108,25 @@ class Connection:
         while len(self.pending) < int(length):
             self._more()
         body, self.pending = self.pending[:int(length)], self.pending[int(length):]
+        return body
+
+    def _read_chunks(self, request):
+        """A body whose length is not said before, as some of the vendors' clients have it."""
+        if request.header("transfer-encoding").lower() != "chunked" or request.header("content-length"):
+            raise BadRequest("transfer-encoding")
+        body, size = b"", None
+        while size != 0:
+            while b"\r\n" not in self.pending:
+                self._more()
+            line, self.pending = self.pending.split(b"\r\n", 1)
+            if not re.fullmatch(rb"[0-9A-Fa-f]{1,6}", line) or len(body) > BODY_MAX:
+                raise BadRequest("chunk")
+            size = int(line, 16)
+            while len(self.pending) < size + 2:
+                self._more()
+            body, end, self.pending = body + self.pending[:size], self.pending[size:size + 2], self.pending[size + 2:]
+            if end != b"\r\n":   # after the last one: a trailer
+                raise BadRequest("chunk")
         return body
 
     def write_reply(self, reply):

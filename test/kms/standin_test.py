@@ -47,6 +47,14 @@ class Live(unittest.TestCase):
         self.assertEqual((entry["keyId"], entry["signedBy"], entry["connection"] > 0),
                          (self.kms.key_id, self.kms.secret_id, True))
 
+    def test_bodies_in_pieces(self):
+        values = {"KeyId": self.kms.key_id, "KeySpec": "AES_256"}
+        for piece in (1, 7, 1000):
+            reply, body = self.client.raw("GenerateDataKey", values, piece=piece)
+            self.assertEqual(reply.status, 200)
+            self.assertIn("Plaintext", json.loads(body)["Response"])
+        self.assertEqual(self.kms.handshakes(), 1)
+
     def test_errors_count_and_after(self):
         for kind, (code, _) in tencent.Tencent.errors.items():
             self.kms.misbehave({"do": kind, "count": 1, "after": 1, "action": "GenerateDataKey"})

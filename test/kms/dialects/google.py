@@ -193,7 +193,8 @@ class Google(Dialect):
     # Requests
 
     def action_of(self, request):
-        tail = request.target.rpartition(":")[2]
+        path = request.target.partition("?")[0]   # the query tells the gateway how to write the reply
+        tail = path.rpartition(":")[2]
         if request.target in ("/token", "/v1/token"):
             return "token" if request.target == "/token" else "exchange"
         if tail == "generateAccessToken":
@@ -229,7 +230,8 @@ class Google(Dialect):
         values = {} if action == "get" else self._values(request)
         if action == "impersonate":
             return self._do_impersonate(request.target, identity, values)
-        match = _KEY.fullmatch(request.target[len("/v1/"):].rpartition(":")[0] or request.target[len("/v1/"):])
+        name = request.target.partition("?")[0][len("/v1/"):]
+        match = _KEY.fullmatch(name.rpartition(":")[0] or name)
         if match is None:
             raise Fault("NOT_FOUND", "no such key")
         journal["key_id"] = key = match.group(1)
