@@ -117,7 +117,7 @@ class ClientCase(matrix.BackendCase):
 
     def generates(self, pairs):
         """Does the service make data keys under this context?"""
-        return self.backend.generates and not (pairs and bool(self.backend.seal_with_context))
+        return self.backend.generates and not (pairs and self.backend.seal_with_context)
 
     def client(self, **more):
         port = self.kms.ports[self.backend.kms]
