@@ -10,7 +10,7 @@
 #define ENVIRONMENT_MAX 64
 #define ACCEPTS_MAX     512
 
-enum { MARKDOWN = 1, JSON };
+enum { MARKDOWN = 1, JSON, MAN };
 
 /* How one form of output shows the tables. A group is one table of settings, with where it applies. */
 typedef struct form_st {
@@ -183,11 +183,105 @@ static void json_end(void)
     fputs("\n]\n", stdout);
 }
 
+/* --- manual page ---------------------------------------------------------- */
+
+/* Text as troff takes it, at the beginning of a line too; a run of it in backquotes is bold. */
+static void troff(const char *text)
+{
+    static const struct { char c; const char *as; } special[] = {
+        { '\\', "\\e" }, { '-', "\\-" }, { '\'', "\\(aq" }, { '"', "\\(dq" }, { '^', "\\(ha" }, { '~', "\\(ti" },
+        { '/', "/\\:" }, { '|', "|\\:" }     /* where a long name may be broken */
+    };
+    size_t i, count = sizeof(special) / sizeof(special[0]);
+    int bold = 0;
+
+    if (*text == '.')
+        fputs("\\&", stdout);
+    for (; *text != '\0'; text++) {
+        for (i = 0; i < count && special[i].c != *text; i++)
+            ;
+        if (i < count)
+            fputs(special[i].as, stdout);
+        else if (*text == '`')
+            fputs((bold = !bold) ? "\\fB" : "\\fR", stdout);
+        else
+            putchar(*text);
+    }
+}
+
+static void man_begin(void)
+{
+    fputs(".\\\" Made by `kmsenv settings --man` from the tables the provider itself reads; do not edit.\n"
+          ".TH KMSENV\\-SETTINGS 5 \"\" \"kmsenv " KMSENV_VERSION "\" \"kmsenv\"\n"
+          ".if n .ad l\n"
+          ".nh\n.nr HY 0\n"
+          ".SH NAME\n"
+          "kmsenv\\-settings \\- settings of the kmsenv provider for OpenSSL\n"
+          ".SH DESCRIPTION\n"
+          "A setting is a line \\fIname\\fR = \\fIvalue\\fR in the provider\\(aqs section of \\fIopenssl.cnf\\fR (\\fBconfig\\fR(5)) or in\n"
+          "the section of a profile.\n"
+          "A profile stands for one master key of one KMS.\n"
+          "With the setting \\fBprofiles\\fR each profile that it names has a line \\fIprofile\\fR = \\fIsection\\fR in the\n"
+          "provider\\(aqs section, and its settings in that section; the first profile that can makes a data key, the others wrap it,\n"
+          "and any of them unwraps it.\n"
+          "Without \\fBprofiles\\fR the provider\\(aqs section is itself the section of one profile, named \\fBdefault\\fR.\n"
+          ".PP\n"
+          "Each setting has an environment variable of the same meaning.\n"
+          "It wins over the provider\\(aqs section, and does not reach the sections of profiles that are named in \\fBprofiles\\fR.\n"
+          "A variable that is empty counts as not set.\n"
+          "Set\\-user\\-ID programs ignore these variables.\n"
+          ".PP\n"
+          "An unknown or malformed setting is an error that names the section, the setting and what is accepted.\n"
+          "It does not keep the program from starting: it is reported at the first use of the provider, and by\n"
+          "\\fBkmsenv doctor\\fR.\n", stdout);
+}
+
+static void man_group(const char *title, const char *where)
+{
+    char heading[ENVIRONMENT_MAX];
+    size_t i;
+
+    snprintf(heading, sizeof(heading), "%s", title);
+    for (i = 0; heading[i] != '\0'; i++)
+        heading[i] = (char)toupper((unsigned char)heading[i]);
+    fputs(".SH \"", stdout);
+    troff(heading);
+    fputs("\"\n", stdout);
+    troff(where);
+    fputs(".\n", stdout);
+}
+
+static void man_setting(const KMSENV_SETTING *s)
+{
+    char buffer[ACCEPTS_MAX], name[ENVIRONMENT_MAX];
+
+    fputs(".TP\n\\fB", stdout);
+    troff(s->name);
+    fputs("\\fR\n", stdout);
+    troff(s->help);
+    fputs("\n.br\nAccepted: ", stdout);
+    troff(accepts(s, buffer));
+    fputs(".\n.br\n", stdout);
+    if (s->initial != NULL && *s->initial != '\0') {
+        fputs("Default: \\fB", stdout);
+        troff(s->initial);
+        fputs("\\fR.\n.br\n", stdout);
+    }
+    printf("Environment: \\fB%s\\fR.\n", environment_name(s, name));
+}
+
+static void man_end(void)
+{
+    fputs(".SH \"SEE ALSO\"\n"
+          "\\fBkmsenv\\fR(1), \\fBkmsenv\\-format\\fR(5), \\fBkmsenv\\fR(7), \\fBconfig\\fR(5)\n", stdout);
+}
+
 /* -------------------------------------------------------------------------- */
 
 static const FORM text_form = { nothing, text_group, text_setting, text_end_group, nothing };
 static const FORM markdown_form = { markdown_begin, markdown_group, markdown_setting, nothing, nothing };
 static const FORM json_form = { json_begin, json_group, json_setting, json_end_group, json_end };
+static const FORM man_form = { man_begin, man_group, man_setting, nothing, man_end };
 
 static void show_table(const FORM *form, const char *title, const char *where, const KMSENV_SETTING *s)
 {
@@ -218,11 +312,12 @@ static void show_all(const FORM *form)
 static int run(int argc, char **argv)
 {
     const KMSENV_COMMAND *self = &kmsenv_command_settings;
+    static const FORM *const forms[] = { &text_form, &markdown_form, &json_form, &man_form };
     const FORM *form = &text_form;
     int option, status;
 
     while ((option = kmsenv_cli_option(self, argc, argv, &status)) != -1)
-        form = option == MARKDOWN ? &markdown_form : &json_form;
+        form = forms[option];
     if (status != -1)
         return status;
     if (optind < argc)
@@ -234,15 +329,17 @@ static int run(int argc, char **argv)
 static const struct option options[] = {
     { "markdown", no_argument, NULL, MARKDOWN },
     { "json", no_argument, NULL, JSON },
+    { "man", no_argument, NULL, MAN },
     { NULL, 0, NULL, 0 }
 };
 
 const KMSENV_COMMAND kmsenv_command_settings = {
     .name = "settings",
-    .synopsis = "[--markdown | --json]",
+    .synopsis = "[--markdown | --json | --man]",
     .summary = "List every setting of openssl.cnf that the provider knows",
     .help = "  --markdown          as conf/settings.md\n"
-            "  --json              as JSON, for programs\n",
+            "  --json              as JSON, for programs\n"
+            "  --man               as the manual page kmsenv-settings(5)\n",
     .options = options,
     .run = run
 };
