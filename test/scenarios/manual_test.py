@@ -36,7 +36,7 @@ def plain(troff):
 
 
 def page(name):
-    return plain(source("doc", name))
+    return plain(source("conf", "man", name))
 
 
 def section(text, heading):
@@ -87,8 +87,8 @@ class Complete(CliScenario):
         self.assertEqual(re.findall(r"(?m)^(\d)$", section(page("kmsenv.1"), "EXIT STATUS")), statuses)
 
     def test_settings(self):
-        troff = source("doc", "kmsenv-settings.5")
-        self.assertEqual(troff, self.ok("settings", "--man"), "make it again: kmsenv settings --man >doc/kmsenv-settings.5")
+        troff = source("conf", "man", "kmsenv-settings.5")
+        self.assertEqual(troff, self.ok("settings", "--man"), "make it again: kmsenv settings --man >conf/man/kmsenv-settings.5")
         groups = json.loads(self.ok("settings", "--json"))
         expected = [s["name"] for group in groups for s in group["settings"]]
         self.assertGreater(len(expected), 15)
@@ -103,7 +103,7 @@ class Complete(CliScenario):
 
     def test_kinds_of_kms(self):
         kinds = re.findall(r"kms = ([\w-]+)", " ".join(g["where"] for g in json.loads(self.ok("settings", "--json"))))
-        troff = source("doc", "kmsenv-format.5")
+        troff = source("conf", "man", "kmsenv-format.5")
         self.assertEqual(sorted(tagged(troff[troff.index("\n.SH WRAPS"):troff.index('\n.SH "KEY REFERENCES"')])), sorted(kinds))
 
     def test_reasons(self):
@@ -119,7 +119,7 @@ class Complete(CliScenario):
         text = page("kmsenv.7")
         self.missing(defined.values(), text, "params.h")
         parameters = {text for name, text in defined.items() if "_PARAM_" in name} | set(counters)
-        self.assertEqual(parameters - set(tagged(source("doc", "kmsenv.7"))), set(), "parameters without a paragraph")
+        self.assertEqual(parameters - set(tagged(source("conf", "man", "kmsenv.7"))), set(), "parameters without a paragraph")
         mentioned = set(re.findall(r"kmsenv\.[a-z][a-z-]*", text)) - {"kmsenv.so"}
         self.assertEqual(mentioned - {*defined.values(), *counters}, set(), "no such parameter")
 
@@ -184,7 +184,7 @@ class Complete(CliScenario):
         for word in texts:
             self.assertIn(word, text[:text.index(limits)])
         labels = [word for name, word in re.findall(r'(KMSENV_PEM_\w+)\s+"([^"]+)"', header("format.h"))]
-        troff = source("doc", "kmsenv-format.5")
+        troff = source("conf", "man", "kmsenv-format.5")
         self.assertEqual(tagged(troff[troff.index('\n.SH "PEM FILES"'):troff.index('\n.SH "SMALL SECRETS"')]), labels)
 
     def test_names_that_pages_use(self):
@@ -196,7 +196,7 @@ class Complete(CliScenario):
         names = {s["name"] for s in settings}
         for name in PAGES:
             self.assertEqual(set(re.findall(r"\bKMSENV_[A-Z0-9_]*", page(name))) - known, set(), name)
-            said = re.findall(r"\\fB([a-z]+(?:-[a-z]+)*) = [^\\]*\\fR", source("doc", name).replace("\\-", "-"))
+            said = re.findall(r"\\fB([a-z]+(?:-[a-z]+)*) = [^\\]*\\fR", source("conf", "man", name).replace("\\-", "-"))
             self.assertEqual(set(said) - names, set(), name)
             for other, number in re.findall(r"(?m)\b(kmsenv(?:-\w+)?)\((\d)\)", page(name)):
                 self.assertIn("%s.%s" % (other, number), PAGES)
@@ -204,7 +204,7 @@ class Complete(CliScenario):
     def test_version(self):
         version = re.match(r"kmsenv (\S+) ", self.ok("--version"))[1]
         for name in PAGES:
-            title = source("doc", name).split(".TH ", 1)[1].splitlines()[0]
+            title = source("conf", "man", name).split(".TH ", 1)[1].splitlines()[0]
             self.assertIn('"kmsenv %s"' % version, title, name)
             self.assertTrue(title.startswith(name.split(".")[0].upper().replace("-", "\\-") + " " + name[-1] + " "), title)
 
@@ -222,7 +222,7 @@ class Shown(CliScenario):
 
     def test_no_warnings(self):
         for name in PAGES:
-            text, warnings = self.man(os.path.join(SOURCE, "doc", name))
+            text, warnings = self.man(os.path.join(SOURCE, "conf", "man", name))
             self.assertEqual(warnings, "", name)
             self.assertIn("\nNAME\n", text)
             self.assertIn("\nSEE ALSO\n", text)
@@ -230,7 +230,7 @@ class Shown(CliScenario):
 
     def test_whatis_finds_them(self):
         for name in PAGES:
-            run = subprocess.run(["/usr/bin/lexgrog", os.path.join(SOURCE, "doc", name)], capture_output=True, timeout=60)
+            run = subprocess.run(["/usr/bin/lexgrog", os.path.join(SOURCE, "conf", "man", name)], capture_output=True, timeout=60)
             self.assertIn(('"%s - ' % name[:-2]).encode(), run.stdout)
 
     def test_installed(self):
