@@ -102,11 +102,6 @@ class ClientCase(matrix.BackendCase):
         super().setUp()
         self.key = self.kms.key_id   # as the client knows it
 
-    @staticmethod
-    def key_name(key_id):
-        """The stand-in's name of a key."""
-        return key_id
-
     def settings(self):
         """What the script finds in KMSENV_CLIENT."""
         raise NotImplementedError

@@ -13,7 +13,7 @@ CODES = {"INVALID_ARGUMENT": 3, "NOT_FOUND": 5, "PERMISSION_DENIED": 7, "RESOURC
          "UNAUTHENTICATED": 16}
 
 
-class Google(backend_google.Named, client_common.ClientCase):
+class Google(client_common.ClientCase):
     backend = backend_google.Backend()
     script = "google.mjs"
     hosts = ("cloudkms.googleapis.com",)
