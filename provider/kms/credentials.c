@@ -65,10 +65,10 @@ static void set_refresh(KMSENV_CREDENTIAL *c, int64_t now)
 
 /* --- the chain ------------------------------------------------------------ */
 
-/* Appends why a source had nothing to the list of what was tried. */
-static void note_absent(KMSENV_BUFFER *tried, const char *name, const KMSENV_ERROR *err)
+/* Appends why a source had nothing to the list of what was tried. One that was chosen may say all of it. */
+static void note_absent(KMSENV_BUFFER *tried, const char *name, int only, const KMSENV_ERROR *err)
 {
-    kmsenv_buffer_printf(tried, "%s%s: %.90s", tried->length == 0 ? "" : "; ", name, err->text);
+    kmsenv_buffer_printf(tried, "%s%s: %.*s", tried->length == 0 ? "" : "; ", name, only ? 300 : 90, err->text);
 }
 
 static int load_chain(const KMSENV_CREDENTIALS *c, int64_t now, uint64_t deadline_ms, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
@@ -84,7 +84,7 @@ static int load_chain(const KMSENV_CREDENTIALS *c, int64_t now, uint64_t deadlin
         kmsenv_error_clear(err);
         found = source->load(c->arg, now, deadline_ms, out, err);
         if (found == KMSENV_SOURCE_ABSENT)
-            note_absent(&tried, source->name, err);
+            note_absent(&tried, source->name, strcmp(c->which, "auto") != 0, err);
         else if (found == KMSENV_SOURCE_FAILED)
             kmsenv_error_prefix(err, "credentials from %s: ", source->name);
     }
