@@ -102,12 +102,24 @@ OSSL_LIB_CTX *kmsenv_crypto_get0_libctx(const KMSENV_CRYPTO *crypto)
     return crypto->libctx;
 }
 
+/* kmsenv itself would look for an inner provider of its own, and so on until the stack ends. It tells what it is under any name. */
+static OSSL_PROVIDER *load_another(KMSENV_CRYPTO *c, const char *name)
+{
+    OSSL_PROVIDER *provider = OSSL_PROVIDER_load(c->libctx, name);
+    char *title = NULL;
+    OSSL_PARAM params[2] = { OSSL_PARAM_construct_utf8_ptr(OSSL_PROV_PARAM_NAME, &title, 0), OSSL_PARAM_construct_end() };
+
+    if (provider != NULL && OSSL_PROVIDER_get_params(provider, params) && title != NULL && strncmp(title, "kmsenv:", 7) == 0)
+        unload(&provider);
+    return provider;
+}
+
 static int fetch_all(KMSENV_CRYPTO *c)
 {
     static const char *const name[3] = { "AES-128-GCM", "AES-192-GCM", "AES-256-GCM" };
     size_t i;
 
-    c->provider = OSSL_PROVIDER_load(c->libctx, c->provider_name);
+    c->provider = load_another(c, c->provider_name);
     if (c->provider == NULL)
         return 0;
     /* The FIPS module has no encoders and no seed source of its own; "base" completes it. */
@@ -146,16 +158,17 @@ int kmsenv_crypto_ready(KMSENV_CRYPTO *crypto, KMSENV_ERROR *err)
     return ok;
 }
 
-/* Under the lock. The chosen provider, and the default one for what that lacks. */
+/* Under the lock. The chosen provider, if it can be had, and the default one for what that lacks: without that one, none. */
 static size_t load_for_tables(KMSENV_CRYPTO *c)
 {
-    const char *const name[2] = { c->provider_name, "default" };
-    size_t i, n = 0;
+    size_t n = 0;
 
-    for (i = 0; i < 2; i++)
-        if ((i == 0 || strcmp(name[0], name[1]) != 0) && (c->tables[n] = OSSL_PROVIDER_load(c->libctx, name[i])) != NULL)
-            n++;
-    return n;
+    if (strcmp(c->provider_name, "default") != 0 && (c->tables[0] = load_another(c, c->provider_name)) != NULL)
+        n++;
+    if ((c->tables[n] = OSSL_PROVIDER_load(c->libctx, "default")) != NULL)
+        return n + 1;
+    unload(&c->tables[0]);
+    return 0;
 }
 
 size_t kmsenv_crypto_tables(KMSENV_CRYPTO *crypto, int operation, KMSENV_CRYPTO_TABLE out[2])

@@ -118,7 +118,7 @@ KMSENV_DATA_KEY *kmsenv_keyring_load(const char *dirs, const unsigned char id[KM
     return NULL;
 }
 
-/* The id in a file's name. 0 if it is not the name of a data key's file. */
+/* The id in a file's name. 0 if it is not the name of a data key's file, which is in lower case. */
 static int id_of_name(const char *name, unsigned char id[KMSENV_DEK_ID_LEN])
 {
     char hex[2 * KMSENV_DEK_ID_LEN + 1];
@@ -127,25 +127,30 @@ static int id_of_name(const char *name, unsigned char id[KMSENV_DEK_ID_LEN])
         return 0;
     memcpy(hex, name, sizeof(hex) - 1);
     hex[sizeof(hex) - 1] = '\0';
-    return kmsenv_dek_id_from_hex(hex, id);
+    if (!kmsenv_dek_id_from_hex(hex, id))
+        return 0;
+    kmsenv_dek_id_hex(id, hex);
+    return memcmp(hex, name, sizeof(hex) - 1) == 0;
 }
 
-/* Looks in a directory for an id that begins so. *found: how many different ones there are, up to two. */
-static void scan(const char *dir, const unsigned char *start, size_t n, unsigned char id[KMSENV_DEK_ID_LEN], int *found)
+/* Looks in a directory for an id that begins so, in hexadecimal digits. *found: how many different ones there are, up to two. */
+static int scan(const char *dir, const char *start, unsigned char id[KMSENV_DEK_ID_LEN], int *found, KMSENV_ERROR *err)
 {
     unsigned char other[KMSENV_DEK_ID_LEN];
     const struct dirent *e;
     DIR *d = opendir(dir);
 
-    while (d != NULL && *found < 2 && (e = readdir(d)) != NULL) {
-        if (!id_of_name(e->d_name, other) || memcmp(other, start, n) != 0
+    if (d == NULL)
+        return errno == ENOENT || failed(err, "read the directory", dir, strerror(errno));
+    while (*found < 2 && (e = readdir(d)) != NULL) {
+        if (strncmp(e->d_name, start, strlen(start)) != 0 || !id_of_name(e->d_name, other)
             || (*found > 0 && memcmp(other, id, sizeof(other)) == 0))
             continue;
         memcpy(id, other, sizeof(other));
         ++*found;
     }
-    if (d != NULL)
-        closedir(d);
+    closedir(d);
+    return 1;
 }
 
 KMSENV_DATA_KEY *kmsenv_keyring_find(const char *dirs, const unsigned char *id, size_t idlen, KMSENV_ERROR *err)
@@ -157,15 +162,16 @@ KMSENV_DATA_KEY *kmsenv_keyring_find(const char *dirs, const unsigned char *id, 
 
     if (idlen == KMSENV_DEK_ID_LEN)
         return kmsenv_keyring_load(dirs, id, err);
-    for (p = dirs; p != NULL && *p != '\0' && found < 2; p += strcspn(p, ":"), p += *p == ':') {
-        snprintf(dir, sizeof(dir), "%.*s", (int)strcspn(p, ":"), p);
-        scan(dir, id, idlen, whole, &found);
-    }
-    if (found == 1)
-        return kmsenv_keyring_load(dirs, whole, err);
     memcpy(whole, id, idlen);
     kmsenv_dek_id_hex(whole, hex);
     hex[2 * idlen] = '\0';
+    for (p = dirs; p != NULL && *p != '\0' && found < 2; p += strcspn(p, ":"), p += *p == ':') {
+        snprintf(dir, sizeof(dir), "%.*s", (int)strcspn(p, ":"), p);
+        if (!scan(dir, hex, whole, &found, err))
+            return NULL;
+    }
+    if (found == 1)
+        return kmsenv_keyring_load(dirs, whole, err);
     if (found == 0)
         kmsenv_error_set(err, KMSENV_R_DATA_KEY_NOT_FOUND, "no data key whose id begins with %s is in the keyring (%.200s)", hex,
                          dirs == NULL ? "none is configured: set 'keyring'" : dirs);

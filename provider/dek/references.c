@@ -13,7 +13,7 @@ static const unsigned char reference_mark[KMSENV_REFERENCE_MARK_LEN] = { 'k', 'm
 
 int kmsenv_reference_is(const unsigned char *key, size_t len)
 {
-    return len >= sizeof(reference_mark) + 8 && memcmp(key, reference_mark, sizeof(reference_mark)) == 0;
+    return len >= sizeof(reference_mark) + 8 && CRYPTO_memcmp(key, reference_mark, sizeof(reference_mark)) == 0;
 }
 
 int kmsenv_reference_parse(const unsigned char *key, size_t len, const unsigned char **id, size_t *idlen)
@@ -138,8 +138,9 @@ static void remember(KMSENV_REFERENCES *r, const MEANING *asked, const unsigned 
     meaning_free(old);
 }
 
-int kmsenv_references_find(KMSENV_DEKS *deks, const unsigned char *reference, size_t len,
-                           unsigned char **der, size_t *der_len, KMSENV_ERROR *err)
+/* From memory if *remembered, which says on return whether it was; otherwise from the keyring. */
+static int find(KMSENV_DEKS *deks, const unsigned char *reference, size_t len, int *remembered,
+                unsigned char **der, size_t *der_len, KMSENV_ERROR *err)
 {
     MEANING asked = { .found_ms = kmsenv_clock_coarse_ms() };
     const unsigned char *id;
@@ -150,7 +151,7 @@ int kmsenv_references_find(KMSENV_DEKS *deks, const unsigned char *reference, si
         return kmsenv_error_set(err, KMSENV_R_PARAMETER_INVALID, "the key begins like a key reference but is none: what follows "
                                 "its %d bytes must be zeros", KMSENV_REFERENCE_LEN);
     memcpy(asked.id, id, asked.idlen);
-    if (recall(deks->references, &asked, der, der_len))
+    if ((*remembered = *remembered && recall(deks->references, &asked, der, der_len)) != 0)
         return 1;
     if ((key = kmsenv_keyring_find(deks->keyring, id, asked.idlen, err)) == NULL)
         return 0;
@@ -158,6 +159,14 @@ int kmsenv_references_find(KMSENV_DEKS *deks, const unsigned char *reference, si
         remember(deks->references, &asked, *der, *der_len);
     kmsenv_data_key_free(key);
     return ok;
+}
+
+int kmsenv_references_find(KMSENV_DEKS *deks, const unsigned char *reference, size_t len,
+                           unsigned char **der, size_t *der_len, KMSENV_ERROR *err)
+{
+    int remembered = 1;
+
+    return find(deks, reference, len, &remembered, der, der_len, err);
 }
 
 /* --- the data key --------------------------------------------------------- */
@@ -171,18 +180,41 @@ int kmsenv_dek_is_named(const KMSENV_DEK *dek, const unsigned char *key, size_t 
            && kmsenv_dek_is_granted(dek, kmsenv_clock_coarse_ms());
 }
 
+/* After the remembered wraps did not open: has somebody rewrapped the data key since? Otherwise err stays. */
+static KMSENV_DEK *get_rewrapped(KMSENV_DEKS *deks, const unsigned char *reference, size_t len, const unsigned char *old, size_t old_len,
+                                 KMSENV_DEK *have, KMSENV_ERROR *err)
+{
+    KMSENV_ERROR ignored = KMSENV_ERROR_INIT;
+    KMSENV_DEK *dek = NULL;
+    unsigned char *der;
+    int remembered = 0;
+    size_t n;
+
+    if (!find(deks, reference, len, &remembered, &der, &n, &ignored))
+        return NULL;
+    if (n != old_len || memcmp(der, old, n) != 0) {
+        kmsenv_error_clear(err);
+        dek = kmsenv_deks_get_to_decrypt(deks, NULL, der, n, have, err);
+    }
+    OPENSSL_free(der);
+    return dek;
+}
+
 static KMSENV_DEK *get(KMSENV_DEKS *deks, const unsigned char *reference, size_t len, KMSENV_DEK *have, KMSENV_ERROR *err)
 {
     KMSENV_DEK *dek = NULL;
     unsigned char *der;
+    int remembered = 1;
     size_t der_len;
 
     if (have != NULL && kmsenv_dek_is_named(have, reference, len)) {
         kmsenv_count(deks->services.counters, KMSENV_COUNTER_CACHE_HITS, 1);
         return have;
     }
-    if (kmsenv_references_find(deks, reference, len, &der, &der_len, err)) {
+    if (find(deks, reference, len, &remembered, &der, &der_len, err)) {
         dek = kmsenv_deks_get_to_decrypt(deks, NULL, der, der_len, have, err);
+        if (dek == NULL && remembered)
+            dek = get_rewrapped(deks, reference, len, der, der_len, have, err);
         OPENSSL_free(der);
     }
     return dek;

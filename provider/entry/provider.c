@@ -22,7 +22,6 @@ typedef struct provider_st {
     KMSENV_SOURCE source;
     _Atomic(KMSENV_INSTANCE *) instance;
     _Atomic(KMSENV_CIPHERS *) ciphers;
-    int ordinary_names;            /* setting key-references */
 } PROVIDER;
 
 static OSSL_FUNC_provider_teardown_fn provider_teardown;
@@ -142,23 +141,33 @@ static const OSSL_ALGORITHM *get_ciphers(PROVIDER *p)
     KMSENV_CIPHERS *c = atomic_load_explicit(&p->ciphers, memory_order_acquire), *made;
 
     if (c == NULL) {
-        if ((made = kmsenv_ciphers_new(p->provctx.crypto, p->provctx.block_size, p->ordinary_names)) == NULL)
+        if ((made = kmsenv_ciphers_new(p->provctx.crypto, p->provctx.block_size, p->provctx.ordinary_names)) == NULL)
             return NULL;
         if (atomic_compare_exchange_strong(&p->ciphers, &c, made))
             c = made;
         else
             kmsenv_ciphers_free(made);
-        atomic_store(&p->provctx.references, kmsenv_ciphers_get0_references(c));
     }
+    /* By everyone: who finds the table made may be ahead of the thread that made it. */
+    atomic_store(&p->provctx.references, kmsenv_ciphers_get0_references(c));
     return kmsenv_ciphers_get0_table(c);
 }
 
 static const OSSL_ALGORITHM *provider_query_operation(void *vprovider, int operation_id, int *no_store)
 {
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
     PROVIDER *p = vprovider;
+    const OSSL_ALGORITHM *ciphers;
 
     *no_store = 0;
-    return operation_id == OSSL_OP_CIPHER ? get_ciphers(p) : kmsenv_algorithms_query(operation_id);
+    if (operation_id != OSSL_OP_CIPHER)
+        return kmsenv_algorithms_query(operation_id);
+    if ((ciphers = get_ciphers(p)) == NULL) {
+        *no_store = 1;      /* libcrypto remembers an answer, and would not ask again */
+        kmsenv_error_set(&err, KMSENV_R_OUT_OF_MEMORY, "no memory for the table of ciphers: key references do not work");
+        kmsenv_reporter_raise(p->provctx.reporter, &err);
+    }
+    return ciphers;
 }
 
 static const OSSL_ITEM *provider_get_reason_strings(void *vprovider)
@@ -249,7 +258,7 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
     p->provctx.reporter = kmsenv_reporter_new(handle, in);
     crypto_provider = kmsenv_config_peek(&p->source, "crypto-provider");
     p->provctx.crypto = kmsenv_crypto_new(handle, in, crypto_provider == NULL ? "default" : crypto_provider);
-    p->ordinary_names = ordinary_names_of(&p->source);
+    p->provctx.ordinary_names = ordinary_names_of(&p->source);
     if (p->provctx.reporter == NULL || p->provctx.crypto == NULL) {
         provider_teardown(p);
         return 0;

@@ -27,22 +27,29 @@ static int make_deks(KMSENV_INSTANCE *in, KMSENV_ERROR *err)
     return in->runtime.deks != NULL;
 }
 
-/* The block size had to be known before the configuration was read: is it what is there? */
-static int check_block_size(const KMSENV_SECTION *section, size_t block_size, KMSENV_ERROR *err)
+/*
+ * Two settings had to be known before the configuration was read: are they what is there? libcrypto takes a value that is
+ * the name of a section for that section. Key references would be used as keys then, by who never asks us.
+ */
+static int check_early_settings(const KMSENV_SECTION *section, const KMSENV_PROVCTX *provctx, KMSENV_ERROR *err)
 {
-    const char *text = kmsenv_section_text(section, "block-size");
+    const char *size = kmsenv_section_text(section, "block-size"), *name = NULL;
 
-    return text == NULL || strtoul(text, NULL, 10) == block_size
-        || kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID, "section [%s]: setting 'block-size' has the value '%s', which is also the name "
-                            "of a section: rename that section", kmsenv_section_name(section), text);
+    if (size != NULL && strtoul(size, NULL, 10) != provctx->block_size)
+        name = "block-size";
+    else if (kmsenv_section_boolean(section, "key-references") != provctx->ordinary_names)
+        name = "key-references";
+    return name == NULL
+        || kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID, "section [%s]: setting '%s' has the value '%s', which is also the name "
+                            "of a section: rename that section", kmsenv_section_name(section), name, kmsenv_section_text(section, name));
 }
 
-static int make(KMSENV_INSTANCE *in, const KMSENV_SOURCE *source, size_t block_size, KMSENV_ERROR *err)
+static int make(KMSENV_INSTANCE *in, const KMSENV_SOURCE *source, const KMSENV_PROVCTX *provctx, KMSENV_ERROR *err)
 {
     const char *log;
 
     in->config = kmsenv_config_load(source, kmsenv_crypto_get0_libctx(in->services.crypto), err);
-    if (in->config == NULL || !check_block_size(in->config->provider, block_size, err)
+    if (in->config == NULL || !check_early_settings(in->config->provider, provctx, err)
             || !kmsenv_crypto_set_provider(in->services.crypto, kmsenv_section_text(in->config->provider, "crypto-provider")))
         return 0;
     in->runtime.segment_bits = (unsigned)kmsenv_section_number(in->config->provider, "segment-bits");
@@ -60,7 +67,7 @@ KMSENV_INSTANCE *kmsenv_instance_new(const KMSENV_SOURCE *source, KMSENV_PROVCTX
         return NULL;
     in->services.crypto = provctx->crypto;
     in->services.counters = &provctx->counters;
-    if (!make(in, source, provctx->block_size, &in->runtime.error) && in->runtime.error.reason == KMSENV_R_NONE)
+    if (!make(in, source, provctx, &in->runtime.error) && in->runtime.error.reason == KMSENV_R_NONE)
         kmsenv_error_set(&in->runtime.error, KMSENV_R_OUT_OF_MEMORY, "no memory for the configuration");
     return in;
 }

@@ -8,6 +8,7 @@ typedef struct reference_st {
     void *inner;                       /* the inner provider's context */
     KMSENV_PROVCTX *provctx;
     KMSENV_DEK *dek;                   /* of the last reference: re-keying with the same one costs no search */
+    int refused;                       /* the last key given was a reference to nothing */
 } REFERENCE;
 
 /* --- contexts ------------------------------------------------------------- */
@@ -90,6 +91,8 @@ static int init(REFERENCE *r, OSSL_FUNC_cipher_encrypt_init_fn *inner_init, cons
     int found = 0;
 
     secret = key == NULL ? NULL : resolve(r, key, keylen, &found);
+    if (key != NULL)
+        r->refused = found && secret == NULL;
     if (found && secret == NULL)
         return 0;      /* never the bytes of the reference */
     return inner_init(r->inner, found ? secret : key, keylen, iv, ivlen, params);
@@ -113,6 +116,21 @@ static int reference_decrypt_init(void *vctx, const unsigned char *key, size_t k
     return init(r, r->cipher->decrypt_init, key, keylen, iv, ivlen, params);
 }
 
+/*
+ * Programs exist that ignore what init returns. After a refused reference such a one must not go on under the key that the
+ * inner context had before, or under none. Init without a key is no way out of it.
+ */
+static int is_refused(const REFERENCE *r)
+{
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+
+    if (!r->refused)
+        return 0;
+    kmsenv_error_set(&err, KMSENV_R_WRONG_STATE, "the key given last was a key reference that could not be resolved: there is no key");
+    kmsenv_reporter_raise(r->provctx->reporter, &err);
+    return 1;
+}
+
 /* --- handed through ------------------------------------------------------- */
 
 static OSSL_FUNC_cipher_update_fn reference_update;
@@ -120,7 +138,7 @@ static int reference_update(void *vctx, unsigned char *out, size_t *outl, size_t
 {
     const REFERENCE *r = vctx;
 
-    return r->cipher->update(r->inner, out, outl, outsize, in, inl);
+    return !is_refused(r) && r->cipher->update(r->inner, out, outl, outsize, in, inl);
 }
 
 static OSSL_FUNC_cipher_final_fn reference_final;
@@ -128,7 +146,7 @@ static int reference_final(void *vctx, unsigned char *out, size_t *outl, size_t 
 {
     const REFERENCE *r = vctx;
 
-    return r->cipher->final(r->inner, out, outl, outsize);
+    return !is_refused(r) && r->cipher->final(r->inner, out, outl, outsize);
 }
 
 static OSSL_FUNC_cipher_cipher_fn reference_cipher;
@@ -136,7 +154,7 @@ static int reference_cipher(void *vctx, unsigned char *out, size_t *outl, size_t
 {
     const REFERENCE *r = vctx;
 
-    return r->cipher->cipher(r->inner, out, outl, outsize, in, inl);
+    return !is_refused(r) && r->cipher->cipher(r->inner, out, outl, outsize, in, inl);
 }
 
 static OSSL_FUNC_cipher_get_ctx_params_fn reference_get_ctx_params;

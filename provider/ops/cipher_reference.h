@@ -53,7 +53,7 @@ struct kmsenv_reference_table_st {
     OSSL_DISPATCH functions[KMSENV_REFERENCE_CIPHERS_MAX][KMSENV_REFERENCE_FUNCTIONS];
     char *name[KMSENV_REFERENCE_CIPHERS_MAX];      /* "KMS-AES-256-GCM" */
 };
-/* NULL if there is no memory, or if the inner provider has more ciphers than there is room for. */
+/* NULL if there is no memory, no inner provider, or one with more ciphers than there is room for. */
 KMSENV_REFERENCE_TABLE *kmsenv_reference_table_new(KMSENV_CRYPTO *crypto);
 void kmsenv_reference_table_free(KMSENV_REFERENCE_TABLE *table);
 

@@ -77,13 +77,12 @@ KMSENV_REFERENCE_TABLE *kmsenv_reference_table_new(KMSENV_CRYPTO *crypto)
     if (t == NULL)
         return NULL;
     n = kmsenv_crypto_tables(crypto, OSSL_OP_CIPHER, from);
-    for (i = 0; i < n; i++) {
-        if (!add_all(t, &from[i])) {
-            kmsenv_reference_table_free(t);
-            return NULL;
-        }
-    }
-    return t;
+    for (i = 0; i < n && add_all(t, &from[i]); i++)
+        ;
+    if (n > 0 && i == n)
+        return t;
+    kmsenv_reference_table_free(t);
+    return NULL;
 }
 
 void kmsenv_reference_table_free(KMSENV_REFERENCE_TABLE *table)

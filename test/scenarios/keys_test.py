@@ -115,6 +115,18 @@ class Keys(common.KmsScenario):
                 self.assertRegex(run.stderr, b"(?i)" + words)
                 self.assertEqual(len(re.findall(b"kmsenv:", run.stderr.replace(b"kmsenv::", b"", 1))), 1, run.stderr)
 
+    def test_inner_provider(self):
+        """Whatever the setting crypto-provider says, kmsenv itself included: an error, never a reference used as a key."""
+        _, reference = self.new_key()
+        config = self.config({"prod": tencent_profile(self.kms)}, first=True, keyring=self.keyring, key_references="yes")
+        module = os.environ["KMSENV_TEST_MODULE"]
+        for name in ("kmsenv", module, "no-such-provider", os.path.join(self.dir, "x.so")):
+            run = subprocess.run(["openssl", "enc", "-aes-256-ctr", "-K", reference.hex(), "-iv", "00" * 16], input=DATA,
+                                 capture_output=True, timeout=60, env=common.clean_environment(
+                                     OPENSSL_CONF=config, KMSENV_CRYPTO_PROVIDER=name, OPENSSL_MODULES=os.path.dirname(module)))
+            self.assertEqual((run.returncode, run.stdout), (1, b""), run.stderr)
+            self.assertIn(b"setting crypto-provider", run.stderr)
+
     def test_wrong_keyring(self):
         key, reference = self.new_key()
         path = os.path.join(self.keyring, key.hex() + ".pem")
