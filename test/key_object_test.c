@@ -356,6 +356,68 @@ static int test_direct_limits(void)
 
 static const size_t secret_lengths[] = { 0, 16, 24, 32, 64 };   /* 0: the default */
 
+/* What was given is freed with the context and its copies, and only lengths of data keys are accepted. */
+static int test_kem_parameters(void)
+{
+    EVP_PKEY *pkey = master_key();
+    EVP_PKEY_CTX *one = EVP_PKEY_CTX_new_from_pkey(t->libctx, pkey, NULL), *two = NULL;
+    size_t wrong = 48, n = 24576, secretlen = 32, m = 64;
+    OSSL_PARAM bad[] = { OSSL_PARAM_construct_size_t(KMSENV_KEM_PARAM_SECRET_LEN, &wrong), OSSL_PARAM_construct_end() };
+    OSSL_PARAM text[] = { OSSL_PARAM_construct_octet_string(KMSENV_PKEY_PARAM_CONTEXT, &wrong, 3), OSSL_PARAM_construct_end() };
+    OSSL_PARAM context[] = { OSSL_PARAM_construct_utf8_string(KMSENV_PKEY_PARAM_CONTEXT, (char *)"a=b", 0), OSSL_PARAM_construct_end() };
+    unsigned char *wrapped = OPENSSL_malloc(n), secret[64], back[64];
+    int ok;
+
+    ok = TEST_ptr(pkey) && TEST_int_le(EVP_PKEY_encapsulate_init(one, bad), 0)
+         && TEST_true(kmsenv_test_error_says(KMSENV_R_PARAMETER_INVALID, "16, 24, 32, 64"))
+         && TEST_int_le(EVP_PKEY_encapsulate_init(one, text), 0) && TEST_true(kmsenv_test_error_is(KMSENV_R_PARAMETER_INVALID))
+         && TEST_int_gt(EVP_PKEY_encapsulate_init(one, context), 0) && TEST_ptr(two = EVP_PKEY_CTX_dup(one))
+         && TEST_int_gt(EVP_PKEY_encapsulate(one, wrapped, &n, secret, &secretlen), 0)
+         && TEST_int_gt(EVP_PKEY_decapsulate_init(two, context), 0) && TEST_int_gt(EVP_PKEY_decapsulate(two, back, &m, wrapped, n), 0)
+         && TEST_mem_eq(back, m, secret, secretlen) && TEST_true(kmsenv_test_no_error());
+    OPENSSL_free(wrapped);
+    EVP_PKEY_CTX_free(one);
+    EVP_PKEY_CTX_free(two);
+    EVP_PKEY_free(pkey);
+    return ok;
+}
+
+/* Strings of parameters need not be terminated. */
+static int test_text_without_end(void)
+{
+    char *profile = OPENSSL_malloc(7), *context = OPENSSL_malloc(3);
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(t->libctx, TYPE, NULL);
+    OSSL_PARAM params[3] = { OSSL_PARAM_END, OSSL_PARAM_END, OSSL_PARAM_END };
+    EVP_PKEY *pkey = NULL;
+    int ok;
+
+    memcpy(profile, "default", 7);
+    memcpy(context, "a=b", 3);
+    params[0] = OSSL_PARAM_construct_utf8_string(KMSENV_PKEY_PARAM_PROFILE, profile, 7);
+    params[1] = OSSL_PARAM_construct_utf8_string(KMSENV_PKEY_PARAM_CONTEXT, context, 3);
+    ok = TEST_ptr(ctx) && TEST_int_gt(EVP_PKEY_keygen_init(ctx), 0) && TEST_true(EVP_PKEY_CTX_set_params(ctx, params))
+         && TEST_int_gt(EVP_PKEY_keygen(ctx, &pkey), 0) && TEST_true(kmsenv_test_no_error());
+    EVP_PKEY_free(pkey);
+    EVP_PKEY_CTX_free(ctx);
+    OPENSSL_free(profile);
+    OPENSSL_free(context);
+    return ok;
+}
+
+/* An encoder that is asked to encrypt and cannot says so, whatever it writes. */
+static int test_encoder_does_not_encrypt(int i)
+{
+    static const char *const types[] = { "PEM", "DER" };
+    EVP_PKEY *pkey = generate(256, "no");
+    OSSL_ENCODER_CTX *ctx = OSSL_ENCODER_CTX_new_for_pkey(pkey, EVP_PKEY_KEYPAIR, types[i], NULL, NULL);
+    int ok = TEST_ptr(ctx) && TEST_false(OSSL_ENCODER_CTX_set_cipher(ctx, "AES-256-CBC", NULL))
+             && TEST_true(kmsenv_test_error_says(KMSENV_R_PARAMETER_INVALID, "pass phrase"));
+
+    OSSL_ENCODER_CTX_free(ctx);
+    EVP_PKEY_free(pkey);
+    return ok;
+}
+
 static int test_kem(int i)
 {
     EVP_PKEY *pkey = master_key();
@@ -393,6 +455,9 @@ int setup_tests(void)
     ADD_ALL_TESTS(test_direct, COUNT(secrets));
     ADD_TEST(test_direct_limits);
     ADD_ALL_TESTS(test_kem, COUNT(secret_lengths));
+    ADD_TEST(test_kem_parameters);
+    ADD_TEST(test_text_without_end);
+    ADD_ALL_TESTS(test_encoder_does_not_encrypt, 2);
     return 1;
 }
 

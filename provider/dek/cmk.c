@@ -176,6 +176,7 @@ int kmsenv_cmk_generate(KMSENV_CMK *cmk, const char *context, unsigned char *key
     const KMSENV_CONTEXT *used;
     int ok;
 
+    kmsenv_context_init(&given);
     if (!kmsenv_dek_length_is_valid(len))
         return kmsenv_error_set(err, KMSENV_R_PARAMETER_INVALID, "a secret of %zu bytes; accepted: 16, 24, 32 or 64", len);
     ok = may_encrypt(cmk, err) && (used = get_context(cmk, context, &given, err)) != NULL
@@ -183,6 +184,7 @@ int kmsenv_cmk_generate(KMSENV_CMK *cmk, const char *context, unsigned char *key
     if (!ok)
         OPENSSL_cleanse(key, len);
     kmsenv_blob_reset(&blob);
+    kmsenv_context_reset(&given);
     return ok;
 }
 

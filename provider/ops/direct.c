@@ -44,23 +44,43 @@ void *kmsenv_direct_dupctx(void *ctx)
     return copy;
 }
 
-int kmsenv_direct_set_ctx_params(void *ctx, const OSSL_PARAM params[])
+static int set_secret_len(KMSENV_DIRECT *d, const OSSL_PARAM *p, KMSENV_ERROR *err)
 {
-    const OSSL_PARAM *p;
-    KMSENV_DIRECT *d = ctx;
+    size_t n;
+
+    if (!OSSL_PARAM_get_size_t(p, &n) || !kmsenv_dek_length_is_valid(n))
+        return kmsenv_error_set(err, KMSENV_R_PARAMETER_INVALID, "parameter %s; accepted: 16, 24, 32, 64", p->key);
+    d->secret_len = n;
+    return 1;
+}
+
+static int set_context(KMSENV_DIRECT *d, const OSSL_PARAM *p, KMSENV_ERROR *err)
+{
     char *text = NULL;
 
-    if (params == NULL)
-        return 1;
-    if ((p = OSSL_PARAM_locate_const(params, KMSENV_KEM_PARAM_SECRET_LEN)) != NULL && !OSSL_PARAM_get_size_t(p, &d->secret_len))
-        return 0;
-    if ((p = OSSL_PARAM_locate_const(params, KMSENV_PKEY_PARAM_CONTEXT)) == NULL)
-        return 1;
     if (!OSSL_PARAM_get_utf8_string(p, &text, 0))
-        return 0;
+        return kmsenv_error_set(err, KMSENV_R_PARAMETER_INVALID, "parameter %s is not a UTF-8 string", p->key);
     OPENSSL_free(d->context);
     d->context = text;
     return 1;
+}
+
+int kmsenv_direct_set_ctx_params(void *ctx, const OSSL_PARAM params[])
+{
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    KMSENV_DIRECT *d = ctx;
+    const OSSL_PARAM *p;
+    int ok = 1;
+
+    if (params == NULL)
+        return 1;
+    ERR_set_mark();
+    if ((p = OSSL_PARAM_locate_const(params, KMSENV_KEM_PARAM_SECRET_LEN)) != NULL)
+        ok = set_secret_len(d, p, &err);
+    if (ok && (p = OSSL_PARAM_locate_const(params, KMSENV_PKEY_PARAM_CONTEXT)) != NULL)
+        ok = set_context(d, p, &err);
+    ERR_pop_to_mark();
+    return ok || kmsenv_reporter_raise(d->provctx->reporter, &err);
 }
 
 int kmsenv_direct_init(void *ctx, void *provkey, const OSSL_PARAM params[])

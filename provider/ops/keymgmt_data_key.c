@@ -187,7 +187,9 @@ static int data_key_import(void *keydata, int selection, const OSSL_PARAM params
 
     if ((selection & OSSL_KEYMGMT_SELECT_KEYPAIR) == 0)
         return 0;
-    if (p == NULL || !OSSL_PARAM_get_octet_string_ptr(p, &der, &len))
+    if (key->key != NULL)      /* others may hold it, too */
+        kmsenv_error_set(&err, KMSENV_R_WRONG_STATE, "the key object has a data key already");
+    else if (p == NULL || !OSSL_PARAM_get_octet_string_ptr(p, &der, &len))
         kmsenv_error_set(&err, KMSENV_R_PARAMETER_INVALID, "a data key is imported from the parameter " KMSENV_PKEY_PARAM_DATA_KEY
                          ", a DER DataKey");
     else if (kmsenv_key_set(key, der, len, &err))
@@ -216,11 +218,14 @@ typedef struct generation_st {
 static int set_text(GENERATION *g, const OSSL_PARAM *p, int (*fn)(KMSENV_DEK_REQUEST *, const char *, KMSENV_ERROR *),
                     KMSENV_ERROR *err)
 {
-    const char *text;
+    char *text = NULL;      /* a copy: a parameter's string need not be terminated */
+    int ok;
 
-    if (!OSSL_PARAM_get_utf8_string_ptr(p, &text))
+    if (!OSSL_PARAM_get_utf8_string(p, &text, 0))
         return kmsenv_error_set(err, KMSENV_R_PARAMETER_INVALID, "parameter %s is not a UTF-8 string", p->key);
-    return fn(g->request, text, err);
+    ok = fn(g->request, text, err);
+    OPENSSL_free(text);
+    return ok;
 }
 
 static int set_bits(GENERATION *g, const OSSL_PARAM *p, KMSENV_ERROR *err)
@@ -235,9 +240,9 @@ static int set_bits(GENERATION *g, const OSSL_PARAM *p, KMSENV_ERROR *err)
 
 static int set_keyring(GENERATION *g, const OSSL_PARAM *p, KMSENV_ERROR *err)
 {
-    const char *text;
+    char word[8], *text = word;
 
-    return (OSSL_PARAM_get_utf8_string_ptr(p, &text) && kmsenv_setting_boolean(text, &g->keep))
+    return (OSSL_PARAM_get_utf8_string(p, &text, sizeof(word)) && kmsenv_setting_boolean(word, &g->keep))
            || kmsenv_error_set(err, KMSENV_R_PARAMETER_INVALID, "parameter keyring; accepted: yes, no");
 }
 
@@ -301,7 +306,10 @@ static void *data_key_gen_init(void *vprovctx, int selection, const OSSL_PARAM p
 
     if ((selection & OSSL_KEYMGMT_SELECT_KEYPAIR) == 0)
         return NULL;
-    if ((runtime = provctx->runtime(provctx, &err)) == NULL) {
+    ERR_set_mark();
+    runtime = provctx->runtime(provctx, &err);
+    ERR_pop_to_mark();
+    if (runtime == NULL) {
         kmsenv_reporter_raise(provctx->reporter, &err);
         return NULL;
     }
