@@ -190,6 +190,35 @@ static void check_memory(const KMSENV_INSTALLATION *in, KMSENV_REPORT *report)
     close_instance(&x);
 }
 
+/*
+ * Are the ordinary ciphers ours where they are offered? If not, a reference is used as a key, and nobody notices. To be
+ * listed first is not enough: libcrypto sorts the providers by name when a program loads one, or asks if it is there.
+ */
+static void check_references(const KMSENV_INSTALLATION *in, KMSENV_REPORT *report)
+{
+    static const char name[] = "AES-256-GCM";
+    EVP_CIPHER *ours = NULL, *usual = NULL;
+    const char *provider;
+    INSTANCE x;
+
+    if (open_instance(&x, in))
+        ours = EVP_CIPHER_fetch(x.libctx, name, "provider=kmsenv,-fips");
+    if (ours != NULL) {
+        usual = EVP_CIPHER_fetch(x.libctx, name, NULL);
+        provider = usual == NULL ? "nobody" : OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(usual));
+        if (strcmp(provider, name_of(in)) == 0)
+            kmsenv_report(report, KMSENV_CHECK_OK, "key references", "a key reference works in place of a key", NULL);
+        else
+            kmsenv_reportf(report, KMSENV_CHECK_FAILED, "key references", "set default_properties = ?provider=kmsenv in the section "
+                           "that alg_section names, or leave key-references out", "key-references = yes, but who asks for %s gets it "
+                           "from %s: a key reference would be used as a key there", name, provider);
+    }
+    ERR_clear_error();
+    EVP_CIPHER_free(ours);
+    EVP_CIPHER_free(usual);
+    close_instance(&x);
+}
+
 static size_t next_name(const char **list, char *name, size_t room)
 {
     size_t n;
@@ -213,6 +242,7 @@ void kmsenv_doctor_try(const KMSENV_INSTALLATION *in, const char *profile, KMSEN
     }
     while (next_name(&list, name, sizeof(name)) > 0)
         round_trip(in, name, room, room + MESSAGE_MAX, report);
+    check_references(in, report);
     check_memory(in, report);
     OPENSSL_free(room);
 }

@@ -178,6 +178,16 @@ class Doctor(CliScenario):
         found = self.failed(config, "setting keyring", self.path("none"))
         self.assertEqual([c["outcome"] for c in found["setting keyring"]], ["ok", "failed"])
 
+    def test_key_references(self):
+        """Offered under the ordinary names, but who asks for those may get another provider's: a reference would be a key there."""
+        properties = "[init]\nalg_section = algs\n[algs]\ndefault_properties = ?provider=kmsenv\n[init]\n"
+        for first in (True, False):
+            config = self.local_config(first=first, key_references="yes")
+            self.failed(config, "key references", "AES-256-GCM", "default", "used as a key")
+            self.assertNotIn("key references", self.doctor(self.rewrite(config, "key-references = yes", "key-references = no")))
+            chosen = self.rewrite(config, "[init]\n", properties)
+            self.assertEqual(self.doctor(chosen)["key references"][0]["outcome"], "ok")
+
     def test_audit_log(self):
         self.failed(self.local_config(audit_log=self.path("none/audit.log")), "setting audit-log", "none/audit.log")
 
