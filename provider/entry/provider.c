@@ -205,14 +205,27 @@ static void provider_teardown(void *vprovider)
 }
 
 static const OSSL_DISPATCH provider_functions[] = {
+    { OSSL_FUNC_PROVIDER_GET_REASON_STRINGS, (void (*)(void))provider_get_reason_strings },    /* first: see below */
     { OSSL_FUNC_PROVIDER_TEARDOWN, (void (*)(void))provider_teardown },
     { OSSL_FUNC_PROVIDER_GETTABLE_PARAMS, (void (*)(void))provider_gettable_params },
     { OSSL_FUNC_PROVIDER_GET_PARAMS, (void (*)(void))provider_get_params },
     { OSSL_FUNC_PROVIDER_QUERY_OPERATION, (void (*)(void))provider_query_operation },
     { OSSL_FUNC_PROVIDER_SELF_TEST, (void (*)(void))provider_self_test },
-    { OSSL_FUNC_PROVIDER_GET_REASON_STRINGS, (void (*)(void))provider_get_reason_strings },
     { 0, NULL }
 };
+
+/*
+ * A program with a libcrypto of its own inside (linked statically) gets another one with the modules it loads. That one
+ * is cleaned up first; a module that has a library context there, like OpenSSL's own legacy provider, then frees
+ * its copy of us, and with reason strings to unload libcrypto crashes (3.0). Such programs see numbers of reasons.
+ */
+static const OSSL_DISPATCH *functions_for(const OSSL_DISPATCH *in)
+{
+    for (; in->function_id != 0; in++)
+        if (in->function_id == OSSL_FUNC_CRYPTO_MALLOC)
+            return provider_functions + (OSSL_FUNC_CRYPTO_malloc(in) == CRYPTO_malloc ? 0 : 1);
+    return provider_functions;
+}
 
 /* What must be known before the configuration is read; a wrong value is reported when it is. */
 static size_t block_size_of(const KMSENV_SOURCE *source)
@@ -264,6 +277,6 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
         return 0;
     }
     *vprovider = p;
-    *out = provider_functions;
+    *out = functions_for(in);
     return 1;
 }
