@@ -11,9 +11,16 @@ static const unsigned char reference_mark[KMSENV_REFERENCE_MARK_LEN] = { 'k', 'm
 
 /* --- the bytes ------------------------------------------------------------ */
 
+/* All eight bytes at once, whatever they are: they may be those of a key. */
 int kmsenv_reference_is(const unsigned char *key, size_t len)
 {
-    return len >= sizeof(reference_mark) + 8 && CRYPTO_memcmp(key, reference_mark, sizeof(reference_mark)) == 0;
+    uint64_t begin, mark;
+
+    if (len < sizeof(reference_mark) + 8)
+        return 0;
+    memcpy(&begin, key, sizeof(begin));
+    memcpy(&mark, reference_mark, sizeof(mark));
+    return begin == mark;
 }
 
 int kmsenv_reference_parse(const unsigned char *key, size_t len, const unsigned char **id, size_t *idlen)

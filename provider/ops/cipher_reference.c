@@ -59,17 +59,13 @@ static void *reference_dupctx(void *vctx)
 
 /* --- keys ----------------------------------------------------------------- */
 
-/* The DEK that the key is a reference to. *found = 0: it is none. */
-static const unsigned char *resolve(REFERENCE *r, const unsigned char *key, size_t keylen, int *found)
+/* Asks for the DEK that the key is a reference to. Not inlined: room for an error costs those that need none. */
+static __attribute__((noinline)) const unsigned char *ask(REFERENCE *r, const unsigned char *key, size_t keylen)
 {
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
     const KMSENV_RUNTIME *runtime;
     KMSENV_DEK *dek = NULL;
 
-    if (!(*found = kmsenv_reference_is(key, keylen)))
-        return NULL;
-    if (r->dek != NULL && kmsenv_dek_get_length(r->dek) == keylen && kmsenv_dek_is_named(r->dek, key, keylen))
-        return kmsenv_dek_get0_secret(r->dek);
     ERR_set_mark();
     if ((runtime = r->provctx->runtime(r->provctx, &err)) != NULL)
         dek = kmsenv_deks_get_by_reference(runtime->deks, key, keylen, r->dek, &err);
@@ -82,6 +78,16 @@ static const unsigned char *resolve(REFERENCE *r, const unsigned char *key, size
         kmsenv_dek_free(r->dek);
     r->dek = dek;
     return kmsenv_dek_get0_secret(dek);
+}
+
+/* The DEK that the key is a reference to. *found = 0: it is none. */
+static const unsigned char *resolve(REFERENCE *r, const unsigned char *key, size_t keylen, int *found)
+{
+    if (!(*found = kmsenv_reference_is(key, keylen)))
+        return NULL;
+    if (r->dek != NULL && kmsenv_dek_get_length(r->dek) == keylen && kmsenv_dek_is_named(r->dek, key, keylen))
+        return kmsenv_dek_get0_secret(r->dek);
+    return ask(r, key, keylen);
 }
 
 static int init(REFERENCE *r, OSSL_FUNC_cipher_encrypt_init_fn *inner_init, const unsigned char *key, size_t keylen,
@@ -120,15 +126,12 @@ static int reference_decrypt_init(void *vctx, const unsigned char *key, size_t k
  * Programs exist that ignore what init returns. After a refused reference such a one must not go on under the key that the
  * inner context had before, or under none. Init without a key is no way out of it.
  */
-static int is_refused(const REFERENCE *r)
+static __attribute__((noinline)) int refuse(const REFERENCE *r)
 {
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
 
-    if (!r->refused)
-        return 0;
     kmsenv_error_set(&err, KMSENV_R_WRONG_STATE, "the key given last was a key reference that could not be resolved: there is no key");
-    kmsenv_reporter_raise(r->provctx->reporter, &err);
-    return 1;
+    return kmsenv_reporter_raise(r->provctx->reporter, &err);
 }
 
 /* --- handed through ------------------------------------------------------- */
@@ -138,7 +141,7 @@ static int reference_update(void *vctx, unsigned char *out, size_t *outl, size_t
 {
     const REFERENCE *r = vctx;
 
-    return !is_refused(r) && r->cipher->update(r->inner, out, outl, outsize, in, inl);
+    return r->refused ? refuse(r) : r->cipher->update(r->inner, out, outl, outsize, in, inl);
 }
 
 static OSSL_FUNC_cipher_final_fn reference_final;
@@ -146,7 +149,7 @@ static int reference_final(void *vctx, unsigned char *out, size_t *outl, size_t 
 {
     const REFERENCE *r = vctx;
 
-    return !is_refused(r) && r->cipher->final(r->inner, out, outl, outsize);
+    return r->refused ? refuse(r) : r->cipher->final(r->inner, out, outl, outsize);
 }
 
 static OSSL_FUNC_cipher_cipher_fn reference_cipher;
@@ -154,7 +157,7 @@ static int reference_cipher(void *vctx, unsigned char *out, size_t *outl, size_t
 {
     const REFERENCE *r = vctx;
 
-    return !is_refused(r) && r->cipher->cipher(r->inner, out, outl, outsize, in, inl);
+    return r->refused ? refuse(r) : r->cipher->cipher(r->inner, out, outl, outsize, in, inl);
 }
 
 static OSSL_FUNC_cipher_get_ctx_params_fn reference_get_ctx_params;
