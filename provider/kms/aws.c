@@ -34,7 +34,7 @@ static const KMSENV_SETTING settings[] = {
     { "credentials-file", KMSENV_PATH, NULL, 0, 0, NULL,
       "INI file with access keys; without it AWS_SHARED_CREDENTIALS_FILE or ~/.aws/credentials, then AWS_CONFIG_FILE or ~/.aws/config." },
     { "credentials-section", KMSENV_TEXT, NULL, 0, 0, "the name of a profile of AWS",
-      "Profile in the INI files; without it AWS_PROFILE, then default." },
+      "Profile in the INI files, with an access key or a role to assume (role_arn); without it AWS_PROFILE, then default." },
     { "metadata-endpoint", KMSENV_TEXT, "http://169.254.169.254", 0, 0,
       "http://169.254.169.254, or an address of this machine", "Where the metadata service of the instance answers." },
     { "sts-endpoint", KMSENV_TEXT, NULL, 0, 0, "https://HOST or https://HOST:PORT",
@@ -114,6 +114,8 @@ static int set_up(AWS *a, const KMSENV_SECTION *section, KMSENV_ERROR *err)
         return 0;
     if ((a->chain = kmsenv_aws_chain_new(section, a->region, a->http, err)) == NULL)
         return kmsenv_error_prefix(err, "section [%s]: ", kmsenv_section_name(section));
+    a->chain->crypto = a->crypto;
+    a->chain->region = a->region;
     a->rest.credentials = kmsenv_credentials_new(kmsenv_aws_sources, kmsenv_section_text(section, "credentials"), REMEDY, a->chain);
     if (a->rest.credentials != NULL)
         return 1;

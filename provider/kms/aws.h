@@ -56,12 +56,22 @@ typedef struct kmsenv_aws_chain_st {
     KMSENV_HTTP *http;
     KMSENV_ENDPOINT metadata;
     KMSENV_REST sts;
+    KMSENV_CRYPTO *crypto;             /* for requests that are signed; set by the back end, with region. Borrowed. */
+    const char *region;
 } KMSENV_AWS_CHAIN;
 
 extern const KMSENV_CREDENTIAL_SOURCE kmsenv_aws_sources[];
 /* The argument of those sources. Reads settings only. section and http must outlive it. */
 KMSENV_AWS_CHAIN *kmsenv_aws_chain_new(const KMSENV_SECTION *section, const char *region, KMSENV_HTTP *http, KMSENV_ERROR *err);
 void kmsenv_aws_chain_free(KMSENV_AWS_CHAIN *chain);
+
+/* The access key of a profile in AWS's files, or in the one that is set. */
+int kmsenv_aws_from_profile(const KMSENV_AWS_CHAIN *chain, const char *profile, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err);
+int kmsenv_aws_from_environment(void *chain, int64_t now, uint64_t deadline_ms, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err);
+
+/* --- aws_role.c: the role that a profile says is to be assumed; ABSENT if it says none --- */
+int kmsenv_aws_from_role(KMSENV_AWS_CHAIN *chain, const char *profile, int64_t now, uint64_t deadline_ms, KMSENV_CREDENTIAL *out,
+                         KMSENV_ERROR *err);
 
 /* --- aws_identity.c, aws_sts.c: sources that ask a service ----------------- */
 

@@ -42,7 +42,7 @@ static int from_settings(void *arg, int64_t now, uint64_t deadline_ms, KMSENV_CR
     return kmsenv_credentials_from_settings(((KMSENV_AWS_CHAIN *)arg)->section, &names, out, err);
 }
 
-static int from_environment(void *arg, int64_t now, uint64_t deadline_ms, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
+int kmsenv_aws_from_environment(void *arg, int64_t now, uint64_t deadline_ms, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
 {
     static const KMSENV_CREDENTIAL_NAMES names = { "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN" };
 
@@ -70,34 +70,40 @@ static int from_usual(const char *variable, const char *usual, const char *secti
     return path == NULL ? KMSENV_SOURCE_ABSENT : from_path(path, section, out, err);
 }
 
-static int from_file(void *arg, int64_t now, uint64_t deadline_ms, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
+int kmsenv_aws_from_profile(const KMSENV_AWS_CHAIN *chain, const char *profile, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
 {
-    const KMSENV_SECTION *section = ((KMSENV_AWS_CHAIN *)arg)->section;
-    const char *set = kmsenv_section_text(section, "credentials-file"), *part = kmsenv_section_text(section, "credentials-section");
+    const char *set = kmsenv_section_text(chain->section, "credentials-file");
     char name[300];
     int found;
 
-    (void)now;
-    (void)deadline_ms;
+    if (set != NULL)
+        return from_path(set, profile, out, err) == KMSENV_SOURCE_FOUND;   /* named, so it must be there */
+    if ((found = from_usual("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials", profile, out, err)) != KMSENV_SOURCE_ABSENT)
+        return found;
+    snprintf(name, sizeof(name), "%s%.255s", strcmp(profile, "default") == 0 ? "" : "profile ", profile);
+    if ((found = from_usual("AWS_CONFIG_FILE", ".aws/config", name, out, err)) == KMSENV_SOURCE_ABSENT)
+        kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "no access key for [%.40s] in ~/.aws", profile);
+    return found;
+}
+
+static int from_file(void *arg, int64_t now, uint64_t deadline_ms, KMSENV_CREDENTIAL *out, KMSENV_ERROR *err)
+{
+    KMSENV_AWS_CHAIN *chain = arg;
+    const char *part = kmsenv_section_text(chain->section, "credentials-section");
+    int found;
+
     if (part == NULL && (part = kmsenv_credentials_env("AWS_PROFILE")) == NULL)
         part = "default";
     if (strlen(part) > 255)
         return kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "the name of the AWS profile is longer than 255 bytes");
-    if (set != NULL) {
-        found = from_path(set, part, out, err);
-        return found == KMSENV_SOURCE_FOUND;   /* named, so it must be there */
-    }
-    if ((found = from_usual("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials", part, out, err)) != KMSENV_SOURCE_ABSENT)
+    if ((found = kmsenv_aws_from_role(chain, part, now, deadline_ms, out, err)) != KMSENV_SOURCE_ABSENT)
         return found;
-    snprintf(name, sizeof(name), "%s%s", strcmp(part, "default") == 0 ? "" : "profile ", part);
-    if ((found = from_usual("AWS_CONFIG_FILE", ".aws/config", name, out, err)) == KMSENV_SOURCE_ABSENT)
-        kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "no access key for [%.40s] in ~/.aws", part);
-    return found;
+    return kmsenv_aws_from_profile(chain, part, out, err);
 }
 
 const KMSENV_CREDENTIAL_SOURCE kmsenv_aws_sources[] = {
     { "settings", from_settings },
-    { "environment", from_environment },
+    { "environment", kmsenv_aws_from_environment },
     { "web-identity", kmsenv_aws_from_web_identity },
     { "file", from_file },
     { "container", kmsenv_aws_from_container },

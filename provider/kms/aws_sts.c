@@ -103,11 +103,11 @@ static KMSENV_VERDICT judge(const KMSENV_REPLY *http, SPAN body, KMSENV_ERROR *e
     kmsenv_text_printable(shown, sizeof(shown), kmsenv_buffer_text(&code), code.length);
     kmsenv_buffer_reset(&code);
     if (c != NULL)
-        kmsenv_error_set(err, c->reason, "AssumeRoleWithWebIdentity: %s: %s", shown, c->text);
+        kmsenv_error_set(err, c->reason, "STS: %s: %s", shown, c->text);
     else if (http->status >= 500 || http->status == 429 || shown[0] == '\0')
         return kmsenv_rest_status(http, err);
     else
-        kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "AssumeRoleWithWebIdentity: %s: STS refuses", shown);
+        kmsenv_error_set(err, KMSENV_R_KMS_CREDENTIALS, "STS: %s: it refuses", shown);
     return c == NULL ? KMSENV_VERDICT_FINAL : c->verdict;
 }
 
@@ -124,7 +124,7 @@ KMSENV_VERDICT kmsenv_aws_sts_credential(KMSENV_REPLY *http, KMSENV_CREDENTIAL *
     if (!element(body, "Credentials", &set) || !text_element(set, "AccessKeyId", &t.id)
         || !text_element(set, "SecretAccessKey", &t.secret) || !text_element(set, "SessionToken", &t.token)
         || !read_time(set, &expires))
-        kmsenv_error_set(err, KMSENV_R_KMS_REPLY_MALFORMED, "AssumeRoleWithWebIdentity: the reply has no Credentials with AccessKeyId, "
+        kmsenv_error_set(err, KMSENV_R_KMS_REPLY_MALFORMED, "STS: the reply has no Credentials with AccessKeyId, "
                          "SecretAccessKey, SessionToken and Expiration; check sts-endpoint");
     else if (kmsenv_credential_texts_set(&t, expires, out, err))
         verdict = KMSENV_VERDICT_OK;

@@ -144,6 +144,27 @@ class Credentials(AwsCase):
         self.fails(CREDENTIALS, "third", {"AWS_PROFILE": "third"}, credentials="file")
         self.round_trip({"AWS_SHARED_CREDENTIALS_FILE": self.file("elsewhere", "[default]\n" + text)}, credentials="file")
 
+    def test_assumed_role(self):
+        """role_arn of a profile, asked for with the access key of another, or with one of the environment."""
+        keys = "aws_access_key_id = %s\naws_secret_access_key = %s\n" % (self.kms.secret_id, self.kms.secret_key)
+        role = "role_arn = arn:aws:iam::111122223333:role/%s\n"
+        os.mkdir(os.path.join(self.dir, ".aws"), 0o700)
+        self.file(".aws/credentials", "[base]\n" + keys + "[wrong]\naws_access_key_id = AKIATEST\naws_secret_access_key = TESTwrong\n")
+        self.file(".aws/config", "[profile app]\n" + role % "test" + "source_profile = base\n"
+                  "[profile other]\n" + role % "external" + "source_profile = base\nexternal_id = test-external-id\nrole_session_name = me\n"
+                  "[profile not]\n" + role % "external" + "source_profile = base\n"
+                  "[profile env]\n" + role % "test" + "credential_source = Environment\n"
+                  "[profile bad]\n" + role % "test" + "source_profile = wrong\n"
+                  "[profile half]\n" + role % "test")
+        self.round_trip({"AWS_PROFILE": "app"})
+        self.assertEqual(self.kms.calls("AssumeRole", "ok"), 2)
+        self.round_trip(credentials_section="other")
+        self.round_trip({"AWS_ACCESS_KEY_ID": self.kms.secret_id, "AWS_SECRET_ACCESS_KEY": self.kms.secret_key, "AWS_PROFILE": "env"},
+                        credentials="file")
+        self.fails(CREDENTIALS, "AccessDenied", {"AWS_PROFILE": "not"})
+        self.fails(CREDENTIALS, "InvalidClientTokenId", {"AWS_PROFILE": "bad"})
+        self.fails(CREDENTIALS, "source_profile", {"AWS_PROFILE": "half"})
+
     def test_web_identity(self):
         environment = {"AWS_WEB_IDENTITY_TOKEN_FILE": self.file("token", "test-web-identity-token"),
                        "AWS_ROLE_ARN": "arn:aws:iam::111122223333:role/test"}

@@ -48,7 +48,7 @@ def sign(secret, method, target, headers, body, stamp, region, service):
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
-def verify(request, secret_of, now):
+def verify(request, secret_of, now, service_name="kms"):
     """(id that signed, region); ApiError if the signature is not in order."""
     match = _AUTHORIZATION.fullmatch(request.header("authorization"))
     if match is None:
@@ -60,11 +60,11 @@ def verify(request, secret_of, now):
         if name.lower() in headers and name.lower() in signed:
             raise ApiError("InvalidSignatureException", "a signed header is there twice")
         headers[name.lower()] = value
-    must = {"host", "x-amz-date", "x-amz-target", "content-type"} | ({"x-amz-security-token"} & set(headers))
+    must = {"host", "x-amz-date", "content-type"} | ({"x-amz-target"} if service_name == "kms" else set()) | ({"x-amz-security-token"} & set(headers))
     if signed != sorted(set(signed)) or not must <= set(signed) <= set(headers):
         raise ApiError("InvalidSignatureException", "SignedHeaders must be sorted, present, and have " + ", ".join(sorted(must)))
     stamp = headers["x-amz-date"]
-    if not re.fullmatch(r"\d{8}T\d{6}Z", stamp) or stamp[:8] != date or service != "kms":
+    if not re.fullmatch(r"\d{8}T\d{6}Z", stamp) or stamp[:8] != date or service != service_name:
         raise ApiError("InvalidSignatureException", "Credential should be scoped to the date, the region and kms")
     when = datetime.datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.timezone.utc).timestamp()
     if abs(when - now) > WINDOW:
@@ -330,16 +330,39 @@ class Aws(Dialect):
     def _issue(self):
         return self.world.keys.issue_temporary(self.world.options["credential-lifetime"], "ASIATEST")
 
+    def _sts_error(self, code):
+        body = "<ErrorResponse><Error><Type>Sender</Type><Code>%s</Code></Error></ErrorResponse>" % code
+        return Reply(403, body.encode(), content_type="text/xml", outcome=code)
+
+    def _assume_signed_role(self, request, form):
+        """AssumeRole: signed by an identity that is known; its trust policy asks for an external id, if one is set."""
+        try:
+            identity, _ = verify(request, lambda who: (self.world.keys.credential(who) or {}).get("secret"), self.world.clock(), "sts")
+        except ApiError as fault:
+            return self._sts_error({"UnrecognizedClientException": "InvalidClientTokenId"}.get(fault.code, "SignatureDoesNotMatch"))
+        if request.header("x-amz-security-token") != (self.world.keys.credential(identity)["token"] or ""):
+            return self._sts_error("InvalidClientTokenId")
+        if not form.get("RoleArn", "").startswith("arn:aws:iam::") or not form.get("RoleSessionName") or form.get("Version") != "2011-06-15":
+            return self._sts_error("ValidationError")
+        if form["RoleArn"].endswith("/external") and form.get("ExternalId") != "test-external-id":
+            return self._sts_error("AccessDenied")
+        return self._sts_credentials("AssumeRoleResult")
+
+    def _sts_credentials(self, element):
+        identity, secret, token, expires = self._issue()
+        body = "<R><%s><Credentials><AccessKeyId>%s</AccessKeyId><SecretAccessKey>%s</SecretAccessKey>" \
+            "<SessionToken>%s</SessionToken><Expiration>%s</Expiration></Credentials></%s></R>"
+        return Reply(body=(body % (element, identity, secret, token, _iso(expires), element)).encode(), content_type="text/xml")
+
     def _assume_role(self, request):
         form = dict(urllib.parse.parse_qsl(request.body.decode("latin-1")))
+        if form.get("Action") == "AssumeRole":
+            return self._assume_signed_role(request, form)
         if form.get("WebIdentityToken") != self.world.options["web-identity-token"] or form.get("Version") != "2011-06-15" \
                 or not form.get("RoleArn") or not form.get("RoleSessionName") or request.header("authorization"):
             body = "<ErrorResponse><Error><Type>Sender</Type><Code>InvalidIdentityToken</Code></Error></ErrorResponse>"
             return Reply(400, body.encode(), content_type="text/xml", outcome="InvalidIdentityToken")
-        identity, secret, token, expires = self._issue()
-        body = "<R><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>%s</AccessKeyId><SecretAccessKey>%s</SecretAccessKey>" \
-            "<SessionToken>%s</SessionToken><Expiration>%s</Expiration></Credentials></AssumeRoleWithWebIdentityResult></R>"
-        return Reply(body=(body % (identity, secret, token, _iso(expires))).encode(), content_type="text/xml")
+        return self._sts_credentials("AssumeRoleWithWebIdentityResult")
 
     def _role_reply(self):
         identity, secret, token, expires = self._issue()
