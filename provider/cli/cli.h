@@ -9,6 +9,7 @@
 # include <stdint.h>
 # include <stdio.h>
 # include "core/error.h"
+# include "ops/provctx.h"
 
 /* Exit statuses: part of the interface. */
 enum { KMSENV_EXIT_OK = 0, KMSENV_EXIT_FAILED = 1, KMSENV_EXIT_USAGE = 2 };
@@ -41,6 +42,11 @@ int kmsenv_cli_usage(const KMSENV_COMMAND *command, const char *fmt, ...) __attr
 int kmsenv_cli_error(const KMSENV_ERROR *err);
 /* The provider in the default library context: as openssl.cnf says, or else loaded by name. provider.c. */
 int kmsenv_cli_use_provider(KMSENV_ERROR *err);
+/*
+ * The same provider from inside the command, whatever module the configuration names, and its context: for the work that
+ * no EVP call offers (re-encryption in the KMS, segments one by one). Call it before anything else of libcrypto.
+ */
+KMSENV_PROVCTX *kmsenv_cli_own_provider(KMSENV_ERROR *err);
 /* What went wrong, from OpenSSL's error queue, which is emptied: the entry of that provider if there is one, else the first. Returns its reason. */
 int kmsenv_cli_take_error(const char *provider, char *text, size_t room);
 /* As kmsenv_cli_failed(), with what the error queue says. */

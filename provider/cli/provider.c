@@ -6,6 +6,9 @@
 #include <openssl/provider.h>
 #include "cli/cli.h"
 
+/* The module's entry point, which the command has inside. */
+OSSL_provider_init_fn OSSL_provider_init;
+
 int kmsenv_cli_take_error(const char *provider, char *text, size_t room)
 {
     const char *data, *library;
@@ -42,6 +45,17 @@ int kmsenv_cli_use_provider(KMSENV_ERROR *err)
     }
     kmsenv_cli_take_error("kmsenv", text, sizeof(text));
     return kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID, "the provider kmsenv cannot be loaded (%.300s); kmsenv doctor tells more", text);
+}
+
+KMSENV_PROVCTX *kmsenv_cli_own_provider(KMSENV_ERROR *err)
+{
+    static OSSL_PROVIDER *provider;     /* of the whole process, and freed with libcrypto */
+
+    if (provider == NULL && OSSL_PROVIDER_add_builtin(NULL, "kmsenv", OSSL_provider_init) && kmsenv_cli_use_provider(err))
+        provider = OSSL_PROVIDER_load(NULL, "kmsenv");
+    if (provider == NULL && err->reason == KMSENV_R_NONE)
+        kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for the provider");
+    return provider == NULL ? NULL : OSSL_PROVIDER_get0_provider_ctx(provider);
 }
 
 int kmsenv_cli_openssl_error(const char *what)
