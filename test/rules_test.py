@@ -58,7 +58,7 @@ def tree(root):
     """Relative paths of the project's files."""
     for folder, dirs, files in os.walk(root):
         dirs[:] = sorted(d for d in dirs if not SKIP_DIRS.match(d))
-        for name in sorted(files):
+        for name in sorted(set(files) - {".git"}):     # a file in a linked work tree
             yield os.path.relpath(os.path.join(folder, name), root)
 
 

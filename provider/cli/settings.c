@@ -212,11 +212,11 @@ static void troff(const char *text)
 static void man_begin(void)
 {
     fputs(".\\\" Made by `kmsenv settings --man` from the tables the provider itself reads; do not edit.\n"
-          ".TH KMSENV\\-SETTINGS 5 \"\" \"kmsenv " KMSENV_VERSION "\" \"kmsenv\"\n"
+          ".TH KMSENV.CNF 5 \"\" \"kmsenv " KMSENV_VERSION "\" \"kmsenv\"\n"
           ".if n .ad l\n"
           ".nh\n.nr HY 0\n"
           ".SH NAME\n"
-          "kmsenv\\-settings \\- settings of the kmsenv provider for OpenSSL\n"
+          "kmsenv.cnf \\- settings of the kmsenv provider in openssl.cnf\n"
           ".SH DESCRIPTION\n"
           "A setting is a line \\fIname\\fR = \\fIvalue\\fR in the provider\\(aqs section of \\fIopenssl.cnf\\fR (\\fBconfig\\fR(5)) or in\n"
           "the section of a profile.\n"
@@ -273,7 +273,7 @@ static void man_setting(const KMSENV_SETTING *s)
 static void man_end(void)
 {
     fputs(".SH \"SEE ALSO\"\n"
-          "\\fBkmsenv\\fR(1), \\fBkmsenv\\-format\\fR(5), \\fBkmsenv\\fR(7), \\fBconfig\\fR(5)\n", stdout);
+          "\\fBkmsenv\\fR(1), \\fBkmsenv\\-format\\fR(5), \\fBkmsenv\\-provider\\fR(7), \\fBconfig\\fR(5)\n", stdout);
 }
 
 /* -------------------------------------------------------------------------- */
@@ -339,7 +339,7 @@ const KMSENV_COMMAND kmsenv_command_settings = {
     .summary = "List every setting of openssl.cnf that the provider knows",
     .help = "  --markdown          as conf/settings.md\n"
             "  --json              as JSON, for programs\n"
-            "  --man               as the manual page kmsenv-settings(5)\n",
+            "  --man               as the manual page kmsenv.cnf(5)\n",
     .options = options,
     .run = run
 };

@@ -8,7 +8,7 @@ import subprocess
 import common
 from cli_common import CLI, SOURCE, CliScenario, main
 
-PAGES = ("kmsenv.1", "kmsenv.7", "kmsenv-settings.5", "kmsenv-format.5")
+PAGES = ("kmsenv.1", "kmsenv-provider.7", "kmsenv.cnf.5", "kmsenv-format.5")
 MAN = "/usr/bin/man"
 _ESCAPES = {"\\-": "-", "\\e": "\\", "\\&": "", "\\(aq": "'", "\\(dq": '"', "\\(ha": "^", "\\(ti": "~", "\\(lq": '"', "\\(rq": '"',
             "\\(bu": "*", "\\:": ""}
@@ -66,7 +66,7 @@ class Complete(CliScenario):
         self.assertEqual(plain(".SH \"A B\"\n\\fBa\\-b\\fR \\(lqc\\e\n"), "== A B\na-b \"c\\\n")
 
     def test_commands(self):
-        commands = re.findall(r"(?m)^  (\w+) +\S", self.ok("--help"))
+        commands = re.findall(r"(?m)^  ([\w-]+) +\S", self.ok("--help"))
         self.assertIn("doctor", commands)
         text = page("kmsenv.1")
         self.missing(re.findall(r"--\w+", self.ok("--help")), section(text, "OPTIONS"), "options")
@@ -80,15 +80,15 @@ class Complete(CliScenario):
             # The synopsis of the page, several lines of it if the command has verbs, says the same.
             lines = re.findall(r"(?m)^kmsenv %s (.*)$" % command, section(text, "SYNOPSIS"))
             self.assertEqual(" | ".join(lines).lower(), synopsis.strip().lower(), command)
-        self.assertEqual(re.findall(r"(?m)^== kmsenv (\w+)$", text), commands)
+        self.assertEqual(re.findall(r"(?m)^== kmsenv ([\w-]+)$", text), commands)
 
     def test_exit_statuses(self):
         statuses = re.findall(r"KMSENV_EXIT_\w+ = (\d)", source("provider", "cli", "cli.h"))
         self.assertEqual(re.findall(r"(?m)^(\d)$", section(page("kmsenv.1"), "EXIT STATUS")), statuses)
 
     def test_settings(self):
-        troff = source("conf", "man", "kmsenv-settings.5")
-        self.assertEqual(troff, self.ok("settings", "--man"), "make it again: kmsenv settings --man >conf/man/kmsenv-settings.5")
+        troff = source("conf", "man", "kmsenv.cnf.5")
+        self.assertEqual(troff, self.ok("settings", "--man"), "make it again: kmsenv settings --man >conf/man/kmsenv.cnf.5")
         groups = json.loads(self.ok("settings", "--json"))
         expected = [s["name"] for group in groups for s in group["settings"]]
         self.assertGreater(len(expected), 15)
@@ -109,18 +109,18 @@ class Complete(CliScenario):
     def test_reasons(self):
         reasons = re.findall(r'X\((\w+),\s+(\d+), "([^"]+)"\)', header("reasons.h"))
         self.assertEqual(len(reasons), header("reasons.h").count(" X(") - 1)     # but for the comment
-        items = re.findall(r"(?m)^(\d+) ([A-Z_]+) \((.*)\)\n(.+)$", page("kmsenv.7"))
+        items = re.findall(r"(?m)^(\d+) ([A-Z_]+) \((.*)\)\n(.+)$", page("kmsenv-provider.7"))
         self.assertEqual([(name, number, text) for number, name, text, _ in items], reasons)
 
     def test_parameters(self):
         defined = dict(re.findall(r'#\s*define (KMSENV_\w+)\s+"([^"]+)"', header("params.h")))
         counters = re.findall(r'X\(\w+,\s+"([^"]+)"', header("params.h"))
         self.assertGreater(min(len(defined), len(counters)), 10)
-        text = page("kmsenv.7")
+        text = page("kmsenv-provider.7")
         self.missing(defined.values(), text, "params.h")
         parameters = {text for name, text in defined.items() if "_PARAM_" in name} | set(counters)
-        self.assertEqual(parameters - set(tagged(source("conf", "man", "kmsenv.7"))), set(), "parameters without a paragraph")
-        mentioned = set(re.findall(r"kmsenv\.[a-z][a-z-]*", text)) - {"kmsenv.so"}
+        self.assertEqual(parameters - set(tagged(source("conf", "man", "kmsenv-provider.7"))), set(), "parameters without a paragraph")
+        mentioned = set(re.findall(r"kmsenv\.[a-z][a-z-]*", text)) - {"kmsenv.so", "kmsenv.cnf"}
         self.assertEqual(mentioned - {*defined.values(), *counters}, set(), "no such parameter")
 
     def test_members_of_json(self):
@@ -147,7 +147,7 @@ class Complete(CliScenario):
         report = self.cli("doctor", "--json", "--config", config).stdout
         self.missing(names(json.loads(report)), section(page_1, "kmsenv doctor"), "doctor --json")
         lines = [json.loads(line) for line in self.read(log).decode().splitlines()]
-        audit = section(page("kmsenv.7"), "AUDIT LOG")
+        audit = section(page("kmsenv-provider.7"), "AUDIT LOG")
         self.missing(names(lines), audit, "audit log")
         self.missing([line["operation"] for line in lines], audit, "operations")
         self.missing(re.findall(r'add_\w+\(line, "(\w+)"', source("provider", "kms", "audit.c")), audit, "audit.c")
@@ -156,7 +156,7 @@ class Complete(CliScenario):
     def test_algorithms(self):
         """What the built provider offers, as `openssl list` has it."""
         config = self.local_config()
-        text, offered = page("kmsenv.7"), {}
+        text, offered = page("kmsenv-provider.7"), {}
         for kind in ("cipher-algorithms", "key-managers", "store-loaders", "asymcipher-algorithms", "kem-algorithms"):
             run = self.openssl("list", "-" + kind, "-provider", "kmsenv", config=config)
             self.assertEqual(run.returncode, 0, run.stderr)
@@ -198,7 +198,7 @@ class Complete(CliScenario):
             self.assertEqual(set(re.findall(r"\bKMSENV_[A-Z0-9_]*", page(name))) - known, set(), name)
             said = re.findall(r"\\fB([a-z]+(?:-[a-z]+)*) = [^\\]*\\fR", source("conf", "man", name).replace("\\-", "-"))
             self.assertEqual(set(said) - names, set(), name)
-            for other, number in re.findall(r"(?m)\b(kmsenv(?:-\w+)?)\((\d)\)", page(name)):
+            for other, number in re.findall(r"(?m)\b(kmsenv(?:[-.]\w+)?)\((\d)\)", page(name)):
                 self.assertIn("%s.%s" % (other, number), PAGES)
 
     def test_version(self):
@@ -206,7 +206,7 @@ class Complete(CliScenario):
         for name in PAGES:
             title = source("conf", "man", name).split(".TH ", 1)[1].splitlines()[0]
             self.assertIn('"kmsenv %s"' % version, title, name)
-            self.assertTrue(title.startswith(name.split(".")[0].upper().replace("-", "\\-") + " " + name[-1] + " "), title)
+            self.assertTrue(title.startswith(name.rsplit(".", 1)[0].upper().replace("-", "\\-") + " " + name[-1] + " "), title)
 
 
 class Shown(CliScenario):
