@@ -23,6 +23,7 @@
 # define KMSENV_NAME_MAX             512     /* bytes of kms, keyId */
 # define KMSENV_CONTEXT_PAIRS_MAX    32      /* pairs of an encryption context */
 # define KMSENV_CONTEXT_TEXT_MAX     1024    /* bytes of its canonical JSON (the smallest limit of the clouds) */
+# define KMSENV_SEALED_KEY_MAX       131072  /* bytes of a sealed key: any header, and a large private key */
 # define KMSENV_AAD_MAX              (1024 * 1024) /* bytes of caller's AAD */
 
 # define KMSENV_DEK_ID_LEN           24
@@ -43,6 +44,11 @@
 # define KMSENV_MESSAGE_LABEL        "kmsenv message v1"
 
 # define KMSENV_PEM_DATA_KEY         "KMS DATA KEY"              /* DER DataKey; not secret */
+/*
+ * DER message whose plaintext is a PKCS#8 PrivateKeyInfo (RFC 5958). The label does not end in "PRIVATE KEY": readers of
+ * CA files (PEM_X509_INFO_read_bio) decode what does, and would fail with the KMS.
+ */
+# define KMSENV_PEM_SEALED_KEY       "KMS SEALED KEY"
 # define KMSENV_PEM_LOCAL_MASTER_KEY "KMSENV LOCAL MASTER KEY"   /* raw 32 bytes; secret */
 
 #endif

@@ -17,6 +17,7 @@ typedef struct entry_st {
     uint64_t loaded_ms;
     uint64_t retry_ms;            /* not before this is a usable key replaced again */
     uint64_t refused_until_ms;
+    uint64_t failed_until_ms;
     KMSENV_ERROR error;           /* of the last load, if it failed */
     unsigned flights;             /* loads finished, so that waiters know theirs is over */
     int loading;                  /* somebody loads ... */
@@ -164,7 +165,7 @@ static uint64_t age_of(const ENTRY *e, uint64_t now)
 
 static uint64_t aging_ms(const KMSENV_CACHE *c)
 {
-    return c->policy.max_age_ms / 5 * 4;
+    return c->policy.no_refresh_ahead ? c->policy.max_age_ms : c->policy.max_age_ms / 5 * 4;
 }
 
 static CONDITION condition_of(const KMSENV_CACHE *c, const ENTRY *e, int limited, uint64_t now)
@@ -231,6 +232,7 @@ static void take_failure(KMSENV_CACHE *c, ENTRY *e, const KMSENV_ERROR *err, uin
 {
     e->error = *err;
     e->retry_ms = now + RETRY_MS;
+    e->failed_until_ms = c->policy.failure_ms == 0 ? 0 : now + c->policy.failure_ms;
     if (!kmsenv_reason_is_refusal(err->reason))
         return;
     *old = e->dek;
@@ -303,7 +305,7 @@ static KMSENV_DEK *look(KMSENV_CACHE *c, ENTRY *e, const KMSENV_CACHE_KEY *key, 
         kmsenv_count(c->counters, KMSENV_COUNTER_CACHE_HITS, 1);
         return use(c, e, key);
     }
-    if (now < e->refused_until_ms) {
+    if (now < e->refused_until_ms || (condition == EMPTY && now < e->failed_until_ms)) {
         kmsenv_count(c->counters, KMSENV_COUNTER_REFUSALS_CACHED, 1);
         *err = e->error;
         return NULL;
@@ -362,8 +364,9 @@ KMSENV_DEK *kmsenv_cache_get(KMSENV_CACHE *cache, const KMSENV_CACHE_KEY *key,
         dek = get(cache, e, key, load, arg, &old, err);
         e->pins--;
     }
+    /* The difference, modulo 2^64: there is more than one cache. */
     if (count != cache->count)
-        kmsenv_count_set(cache->counters, KMSENV_COUNTER_CACHE_ENTRIES, cache->count);
+        kmsenv_count(cache->counters, KMSENV_COUNTER_CACHE_ENTRIES, (uint64_t)cache->count - count);
     kmsenv_lock_release(cache->lock);
     kmsenv_dek_free(old);
     return dek;

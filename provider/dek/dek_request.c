@@ -45,6 +45,11 @@ static int no_memory(KMSENV_ERROR *err)
     return kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for the parameters of a message");
 }
 
+void kmsenv_dek_request_set_sealed_key(KMSENV_DEK_REQUEST *request)
+{
+    request->is_for_sealed_key = 1;
+}
+
 KMSENV_DEK_REQUEST *kmsenv_dek_request_new(KMSENV_DEKS *deks)
 {
     KMSENV_DEK_REQUEST *r;

@@ -15,6 +15,8 @@ const KMSENV_SETTING kmsenv_deks_settings[] = {
       "`no` makes one data key, and so one KMS call, for every message." },
     { "kms-grace", KMSENV_SECONDS, "0", 0, 31536000, NULL,
       "How long beyond dek-max-age a data key stays usable while the KMS is unreachable. A KMS that answers and refuses ends its use at once." },
+    { "sealed-key-cache", KMSENV_SECONDS, "60", 0, 86400, NULL,
+      "How long a process remembers the data key of a sealed private key: programs read their keys more than once when they start." },
     { "cache-entries", KMSENV_NUMBER, "1024", 1, 1000000, NULL,
       "Data keys kept in memory." },
     { "negative-cache", KMSENV_SECONDS, "5", 0, 3600, NULL,
@@ -50,18 +52,33 @@ static int set_named_key(KMSENV_DEKS *d, KMSENV_ERROR *err)
     return 1;
 }
 
+static int make_caches(KMSENV_DEKS *d, KMSENV_COUNTERS *counters)
+{
+    KMSENV_CACHE_POLICY policy = {
+        .entries = (size_t)kmsenv_section_number(d->section, "cache-entries"),
+        .max_age_ms = kmsenv_section_number(d->section, "dek-max-age") * 1000,
+        .grace_ms = kmsenv_section_number(d->section, "kms-grace") * 1000,
+        .negative_ms = kmsenv_section_number(d->section, "negative-cache") * 1000,
+        .max_messages = kmsenv_section_number(d->section, "dek-max-messages"),
+        .max_bytes = kmsenv_section_number(d->section, "dek-max-bytes")
+    };
+
+    d->cache = kmsenv_cache_new(&policy, counters);
+    d->references = kmsenv_references_new(policy.entries, policy.max_age_ms);
+    policy.max_age_ms = kmsenv_section_number(d->section, "sealed-key-cache") * 1000;
+    policy.no_refresh_ahead = 1;
+    /* libcrypto may try one key twice in a row: a KMS that is down must not cost a program two of its timeouts. */
+    policy.failure_ms = 1000;
+    if (policy.max_age_ms > 0 && (d->sealed_keys = kmsenv_cache_new(&policy, counters)) == NULL)
+        return 0;
+    return d->cache != NULL && d->references != NULL;
+}
+
 KMSENV_DEKS *kmsenv_deks_new(const KMSENV_SECTION *section, KMSENV_KMS **profile, size_t count,
                              const KMSENV_SERVICES *services, KMSENV_ERROR *err)
 {
-    KMSENV_CACHE_POLICY policy = {
-        .entries = (size_t)kmsenv_section_number(section, "cache-entries"),
-        .max_age_ms = kmsenv_section_number(section, "dek-max-age") * 1000,
-        .grace_ms = kmsenv_section_number(section, "kms-grace") * 1000,
-        .negative_ms = kmsenv_section_number(section, "negative-cache") * 1000,
-        .max_messages = kmsenv_section_number(section, "dek-max-messages"),
-        .max_bytes = kmsenv_section_number(section, "dek-max-bytes")
-    };
     KMSENV_DEKS *d = OPENSSL_zalloc(sizeof(*d));
+    int has_caches = 0;
     size_t i;
 
     if (d != NULL) {
@@ -72,14 +89,13 @@ KMSENV_DEKS *kmsenv_deks_new(const KMSENV_SECTION *section, KMSENV_KMS **profile
         d->min_wraps = (size_t)kmsenv_section_number(section, "min-wraps");
         d->count = count;
         memcpy(d->profile, profile, count * sizeof(profile[0]));
-        d->cache = kmsenv_cache_new(&policy, services->counters);
-        d->references = kmsenv_references_new(policy.entries, policy.max_age_ms);
+        has_caches = make_caches(d, services->counters);
         d->defaults = kmsenv_dek_request_new(d);
     } else {
         for (i = 0; i < count; i++)
             kmsenv_kms_free(profile[i]);
     }
-    if (d == NULL || d->cache == NULL || d->references == NULL || d->defaults == NULL
+    if (d == NULL || !has_caches || d->defaults == NULL
             || !set_named_key(d, err) || !kmsenv_dek_request_set_wraps(d->defaults, kmsenv_section_text(section, "wraps"), err)) {
         if (err->reason == KMSENV_R_NONE)
             kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for the data keys");
@@ -96,6 +112,7 @@ void kmsenv_deks_free(KMSENV_DEKS *deks)
     if (deks == NULL)
         return;
     kmsenv_cache_free(deks->cache);
+    kmsenv_cache_free(deks->sealed_keys);
     kmsenv_references_free(deks->references);
     kmsenv_dek_request_free(deks->defaults);
     for (i = 0; i < deks->count; i++)
@@ -179,6 +196,7 @@ KMSENV_DEK *kmsenv_deks_get_to_decrypt(KMSENV_DEKS *deks, const KMSENV_DEK_REQUE
 {
     KMSENV_UNWRAP unwrap = { deks, der, len };
     KMSENV_CACHE_KEY key = { .bytes = der, .len = len, .have = have };
+    int is_for_sealed_key = request != NULL && request->is_for_sealed_key;
 
     if (!check_context(request, der, len, err))
         return NULL;
@@ -188,7 +206,10 @@ KMSENV_DEK *kmsenv_deks_get_to_decrypt(KMSENV_DEKS *deks, const KMSENV_DEK_REQUE
     }
     /* The whole DataKey names the entry: a cached key is no reason to accept altered wraps. Part of its id is the hash. */
     memcpy(&key.hash, der + (len > 24 ? 8 : 0), len > 24 ? sizeof(key.hash) : 0);
-    return kmsenv_cache_get(deks->cache, &key, kmsenv_dek_unwrap, &unwrap, err);
+    if (!is_for_sealed_key || deks->sealed_keys != NULL)
+        return kmsenv_cache_get(is_for_sealed_key ? deks->sealed_keys : deks->cache, &key, kmsenv_dek_unwrap, &unwrap, err);
+    kmsenv_count(deks->services.counters, KMSENV_COUNTER_CACHE_MISSES, 1);
+    return kmsenv_dek_unwrap(&unwrap, err);
 }
 
 /* Without a lock, which threads that send small messages would queue for. */

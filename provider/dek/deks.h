@@ -34,6 +34,8 @@ int kmsenv_dek_request_set_context(KMSENV_DEK_REQUEST *request, const char *text
 /* "inline" or "detached": is the DataKey of a new message written with its wraps, or into the keyring? */
 int kmsenv_dek_request_set_wraps(KMSENV_DEK_REQUEST *request, const char *text, KMSENV_ERROR *err);
 int kmsenv_dek_request_is_detached(const KMSENV_DEK_REQUEST *request);
+/* What is opened is a sealed private key: its data key is remembered for `sealed-key-cache`, not for `dek-max-age`. */
+void kmsenv_dek_request_set_sealed_key(KMSENV_DEK_REQUEST *request);
 /* A given DEK instead of a new one: DER DataKey or a key reference (kmsenv_reference_parse). Empty bytes: none. */
 int kmsenv_dek_request_set_data_key(KMSENV_DEK_REQUEST *request, const unsigned char *bytes, size_t len, KMSENV_ERROR *err);
 int kmsenv_dek_request_has_data_key(const KMSENV_DEK_REQUEST *request);

@@ -21,6 +21,7 @@ struct kmsenv_deks_st {
     KMSENV_KMS *profile[KMSENV_PROFILES_MAX];
     size_t count;
     KMSENV_CACHE *cache;
+    KMSENV_CACHE *sealed_keys;       /* data keys of sealed private keys, for `sealed-key-cache`; NULL: it is 0 */
     KMSENV_REFERENCES *references;
     const char *keyring;             /* setting `keyring`, NULL = none */
     int reuse;                       /* setting `dek-reuse` */
@@ -39,6 +40,7 @@ struct kmsenv_dek_request_st {
     int has_profiles;                        /* profiles were given */
     size_t length;                           /* of a new DEK; 0 = KMSENV_NEW_DEK_LEN */
     int detached;
+    int is_for_sealed_key;
     unsigned char *data_key;                 /* DER of a given DEK, NULL = make one */
     size_t data_key_len;
     const KMSENV_DEK *answer;                /* what was got for it last; only compared. NULL when it changes */

@@ -40,6 +40,7 @@ static const OSSL_ALGORITHM encoders[] = {
 static const OSSL_ALGORITHM decoders[] = {
     { "DER", AROUND ",input=pem", kmsenv_decoder_pem_functions, NULL },
     { KMSENV_KEYMGMT_DATA_KEY, AROUND ",input=der,structure=" KMSENV_STRUCTURE_DATA_KEY, kmsenv_decoder_data_key_functions, NULL },
+    { "DER", AROUND ",input=der,structure=" KMSENV_STRUCTURE_SEALED_KEY, kmsenv_decoder_sealed_key_functions, NULL },
     { NULL, NULL, NULL, NULL }
 };
 

@@ -9,17 +9,18 @@
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include "envelope/sealed_key.h"
 #include "ops/core_bio.h"
 #include "ops/key.h"
 
-#define BLOCK_MAX (2 * KMSENV_HEADER_MAX)
+#define BLOCK_MAX (KMSENV_SEALED_KEY_MAX / 48 * 66)    /* lines of base64, be they as badly filled as with CRLF */
 
 static int check_data_key(const unsigned char *der, size_t n, KMSENV_ERROR *err);
 
-static const char *const labels[] = { KMSENV_PEM_DATA_KEY };
-/* What is in the blocks. Checked in the first step: what fails in the second, OSSL_STORE only calls unsupported. */
+static const char *const labels[] = { KMSENV_PEM_DATA_KEY, KMSENV_PEM_SEALED_KEY };
+/* What is in the blocks. Checked in the first step: what fails in the second, OSSL_STORE may only call unsupported. */
 static const struct { const char *structure; int (*check)(const unsigned char *der, size_t n, KMSENV_ERROR *err); } contents[] = {
-    { KMSENV_STRUCTURE_DATA_KEY, check_data_key }
+    { KMSENV_STRUCTURE_DATA_KEY, check_data_key }, { KMSENV_STRUCTURE_SEALED_KEY, kmsenv_sealed_key_check }
 };
 
 static OSSL_FUNC_decoder_newctx_fn decoder_newctx;
@@ -73,7 +74,7 @@ static int decode_block(const KMSENV_PROVCTX *provctx, const KMSENV_BUFFER *bloc
 
     ERR_set_mark();
     if (bio == NULL || !PEM_read_bio(bio, &name, &header, &der, &len) || *header != '\0')
-        kmsenv_error_set(&err, KMSENV_R_MESSAGE_MALFORMED, "damaged, or it has headers, or more than 128 KiB");
+        kmsenv_error_set(&err, KMSENV_R_MESSAGE_MALFORMED, "damaged, or it has headers, or more than %d bytes", BLOCK_MAX);
     else
         ok = contents[which].check(der, (size_t)len, &err);
     ERR_pop_to_mark();
@@ -157,6 +158,52 @@ static int decode_data_key(void *ctx, OSSL_CORE_BIO *in, int selection, OSSL_CAL
     return ok;
 }
 
+/* --- DER of a sealed key to PrivateKeyInfo --------------------------------- */
+
+/*
+ * As libcrypto's own decoder of encrypted PKCS#8 does: no type of key is named, so that all of them are offered it. The
+ * private key is in secret memory until libcrypto has it.
+ */
+static int unseal(KMSENV_PROVCTX *provctx, const KMSENV_BUFFER *der, OSSL_CALLBACK *cb, void *cbarg)
+{
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    const KMSENV_RUNTIME *runtime;
+    KMSENV_BUFFER key;
+    int ok;
+
+    kmsenv_buffer_init(&key, der->length, 1);
+    ERR_set_mark();
+    ok = (runtime = provctx->runtime(provctx, &err)) != NULL
+         && kmsenv_sealed_key_open(runtime->deks, provctx->crypto, &provctx->counters, der->data, der->length, &key, &err);
+    ERR_pop_to_mark();
+    if (ok) {
+        ok = emit_der(key.data, key.length, "PrivateKeyInfo", cb, cbarg);
+    } else {
+        kmsenv_error_prefix(&err, "sealed private key: ");
+        kmsenv_reporter_raise(provctx->reporter, &err);
+    }
+    kmsenv_buffer_reset(&key);
+    return ok;
+}
+
+static OSSL_FUNC_decoder_decode_fn decode_sealed_key;
+static int decode_sealed_key(void *ctx, OSSL_CORE_BIO *in, int selection, OSSL_CALLBACK *cb, void *cbarg,
+                             OSSL_PASSPHRASE_CALLBACK *pw_cb, void *pw_cbarg)
+{
+    KMSENV_BUFFER der;
+    int ok = 1;
+
+    (void)pw_cb;
+    (void)pw_cbarg;
+    if (!is_selected(selection))
+        return 1;
+    kmsenv_buffer_init(&der, KMSENV_SEALED_KEY_MAX, 0);
+    if (kmsenv_core_bio_read(ctx, in, &der) && kmsenv_sealed_key_is(der.data, der.length))
+        ok = unseal(ctx, &der, cb, cbarg);
+    kmsenv_buffer_reset(&der);
+    return ok;
+}
+
 #define FUNCTIONS(decode)                                                               \
     {                                                                                   \
         { OSSL_FUNC_DECODER_NEWCTX, (void (*)(void))decoder_newctx },                   \
@@ -167,3 +214,4 @@ static int decode_data_key(void *ctx, OSSL_CORE_BIO *in, int selection, OSSL_CAL
     }
 const OSSL_DISPATCH kmsenv_decoder_pem_functions[] = FUNCTIONS(decode_pem);
 const OSSL_DISPATCH kmsenv_decoder_data_key_functions[] = FUNCTIONS(decode_data_key);
+const OSSL_DISPATCH kmsenv_decoder_sealed_key_functions[] = FUNCTIONS(decode_sealed_key);

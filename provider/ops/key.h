@@ -32,9 +32,11 @@ extern const OSSL_DISPATCH kmsenv_encoder_data_key_der_functions[];
 extern const OSSL_DISPATCH kmsenv_encoder_data_key_text_functions[];
 
 /* Between the two steps of decoding. */
-# define KMSENV_STRUCTURE_DATA_KEY "KmsDataKey"
+# define KMSENV_STRUCTURE_DATA_KEY   "KmsDataKey"
+# define KMSENV_STRUCTURE_SEALED_KEY "KmsEnvelope"
 extern const OSSL_DISPATCH kmsenv_decoder_pem_functions[];           /* PEM with a label of ours to DER */
 extern const OSSL_DISPATCH kmsenv_decoder_data_key_functions[];      /* DER DataKey to a key object */
+extern const OSSL_DISPATCH kmsenv_decoder_sealed_key_functions[];    /* DER of a sealed private key to PrivateKeyInfo */
 
 /* A master key: keydata is a KMSENV_MASTER_KEY. */
 typedef struct kmsenv_master_key_st {
