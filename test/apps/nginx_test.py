@@ -1,0 +1,97 @@
+#!/usr/bin/python3
+"""nginx: the master reads the keys as root, once for every server block that names one."""
+import signal
+
+import apps
+import process
+
+BLOCKS = 20
+MAIN = """worker_processes 1;
+error_log %(log)s notice;
+pid %(dir)s/nginx.pid;
+events { worker_connections 64; }
+http {
+    access_log off;
+    client_body_temp_path %(dir)s/body;
+    proxy_temp_path %(dir)s/proxy;
+    fastcgi_temp_path %(dir)s/fastcgi;
+    uwsgi_temp_path %(dir)s/uwsgi;
+    scgi_temp_path %(dir)s/scgi;
+%(servers)s}
+"""
+SERVER = """    server {
+        listen 127.0.0.1:%d ssl;
+        server_name %s;
+        ssl_certificate %s;
+        ssl_certificate_key %s;
+        location / { return 200 "%s"; }
+    }
+"""
+
+
+class Nginx(apps.ServerCase):
+    program = "/usr/sbin/nginx"
+    several = True
+    http = True
+    blocks = 1       # for each key
+
+    def config(self, place):
+        servers = [SERVER % (service.port, name, service.cert, service.key, self.says) for service in place.services
+                   for name in ["localhost", *("name%d.example" % n for n in range(1, self.blocks))]]
+        return place.write("nginx.conf", MAIN % {"dir": place.dir, "log": place.path("error.log"), "servers": "".join(servers)})
+
+    def words(self, place, *more):
+        return [self.program, "-p", place.dir, "-e", place.path("error.log"), "-c", self.config(place), *more]
+
+    def command(self, place):
+        return self.words(place, "-g", "daemon off;")
+
+    def reload(self, place, running, text):
+        """HUP; waits for a line of the log."""
+        before = place.logs().count(text)
+        running.signal(signal.SIGHUP)
+        self.assertTrue(process.wait_until(lambda: place.logs().count(text) > before, 20), place.logs())
+
+    def test_twenty_server_blocks_are_one_call(self):
+        self.blocks = BLOCKS
+        place = self.place("tencent", ["rsa"])
+        with self.start(place):
+            self.assertEqual(self.unseals(), 1)
+            for n in range(1, BLOCKS):
+                self.handshake(place, place.services[0], "-servername", "name%d.example" % n)
+            self.assertEqual(self.unseals(), 1)
+
+    def test_check_of_the_configuration_before_the_start(self):
+        """As the unit of systemd has it: two processes, two calls."""
+        place = self.place("tencent", ["p256"])
+        check = self.run_in(place, self.words(place, "-t"))
+        self.assertEqual(check.ended(20), 0, place.logs())
+        self.assertEqual(self.unseals(), 1)
+        with self.start(place):
+            self.assert_serves(place)
+        self.assertEqual(self.unseals(), 2)
+
+    def test_reload(self):
+        place = self.place("tencent", ["p256"])
+        with self.start(place) as running:
+            self.reload(place, running, "start worker process ")
+            self.assert_serves(place)
+            self.assertEqual(self.unseals(), 1)      # within sealed-key-cache
+
+    def test_reload_without_kms(self):
+        """The configuration that cannot be loaded changes nothing."""
+        self.settings = {"sealed-key-cache": 0}
+        place = self.place("tencent", ["p256"])
+        with self.start(place) as running:
+            self.kms.misbehave({"do": "denied"})
+            self.reload(place, running, "[emerg]")
+            self.assertIn("KMS access denied", place.logs())
+            self.assert_serves(place)
+            self.kms.reset()
+            self.reload(place, running, "start worker process ")
+            self.assert_serves(place)
+            self.assertEqual(self.unseals(), 1)      # since the reset
+
+
+if __name__ == "__main__":
+    apps.main()
