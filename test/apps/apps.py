@@ -14,6 +14,7 @@ does not start without the KMS, and does so in time and without a prompt.
     if __name__ == "__main__":
         apps.main()
 """
+import json
 import os
 import shutil
 import socket
@@ -34,6 +35,8 @@ KMS_TIMEOUT = 3      # seconds, of the profile
 TO_END = 20          # in which a program that cannot have its key ends
 KINDS = ("local", "tencent")
 UNSEAL = "Decrypt"   # the action of the stand-in that a start costs
+AUDIT = "audit.json"
+WITHOUT = "openssl_conf = init\n[init]\nproviders = p\n[p]\ndefault = d\n[d]\nactivate = 1\n"   # an openssl.cnf without kmsenv
 # How a KMS can be down: what the error says then.
 DOWN = {"refuses connections": "KMS unreachable", "never answers": "KMS unreachable", "denies": "KMS access denied"}
 
@@ -76,6 +79,14 @@ class Place:
             shutil.chown(self.path(name), user, user)
         return self.path(name)
 
+    def unsealed(self, outcome="ok"):
+        """How often the provider says that it had the KMS unwrap a data key, with that outcome."""
+        if not os.path.exists(self.path(AUDIT)):
+            return 0
+        with open(self.path(AUDIT), encoding="utf-8") as source:
+            entries = [json.loads(line) for line in source]
+        return sum(entry["operation"] == "decrypt" and entry["outcome"] == outcome for entry in entries)
+
     def logs(self):
         """The text of all its *.log"""
         text = ""
@@ -95,7 +106,7 @@ class AppCase(common.Scenario):
     user = None             # it is started as this user, who then owns its directory
     system = False          # OPENSSL_CONF does not reach it: our configuration is the system's openssl.cnf, for it alone
     environment = {}
-    settings = {}           # of the provider, besides the profile
+    settings = {}           # of the provider, besides the profile and the audit log
 
     @classmethod
     def setUpClass(cls):
@@ -142,12 +153,11 @@ class AppCase(common.Scenario):
         values = common.tencent_profile(self.kms, kms_timeout=KMS_TIMEOUT, proxy="none", ca_file=ca, **files)
         return {**values, "endpoint": endpoint or self.kms.endpoint}
 
-    def configuration(self, profile):
-        """The text of an openssl.cnf; without kmsenv if profile is None."""
-        if profile is None:
-            return "openssl_conf = init\n[init]\nproviders = p\n[p]\ndefault = d\n[d]\nactivate = 1\n"
-        text = common.config_text({"main": profile}, self.settings).replace(common.MODULE, self.module)
-        return "nodejs_conf = init\n" + text
+    def configuration(self, kind, directory, endpoint=None):
+        """The text of an openssl.cnf."""
+        settings = {"audit_log": os.path.join(directory, AUDIT), **self.settings}
+        text = common.config_text({"main": self.profile(kind, directory, endpoint)}, settings)
+        return "nodejs_conf = init\n" + text.replace(common.MODULE, self.module)
 
     def new_folder(self):
         path = os.path.join(self.base, str(next(self._places)))
@@ -158,7 +168,7 @@ class AppCase(common.Scenario):
         """The sealed PEM of our key of a type; one message for all starts."""
         if (type_, kind) not in self._sealed:
             folder = self.new_folder()
-            config = common.write_private(os.path.join(folder, "openssl.cnf"), self.configuration(self.profile(kind, folder)))
+            config = common.write_private(os.path.join(folder, "openssl.cnf"), self.configuration(kind, folder))
             self.assert_loaded(config)
             self._sealed[type_, kind] = pki.sealed(self.pki.pair(type_, self.role)[1], config)
         return self._sealed[type_, kind]
@@ -167,7 +177,7 @@ class AppCase(common.Scenario):
         """A new directory with everything in it that a program needs to serve with keys of these types."""
         folder = self.new_folder()
         place = Place(folder, None, [], os.path.join(folder, "ca.pem"))
-        place.conf = place.write("openssl.cnf", self.configuration(self.profile(kind, folder, endpoint) if provider else None))
+        place.conf = place.write("openssl.cnf", self.configuration(kind, folder, endpoint) if provider else WITHOUT)
         shutil.copy(self.pki.ca, place.ca)
         for number, type_ in enumerate(types):
             plain = self.pki.pair(type_, self.role)[0]
@@ -227,7 +237,7 @@ class ServerCase(AppCase):
     http = False            # curl is to get `says` from it
     says = "it works"
     starttls = None         # protocol, as openssl s_client calls it
-    tells = True            # what it prints has the reason why the key cannot be had
+    tells = True            # what it prints has the reason why the key cannot be had; else only the audit log has it
     down_type = "p256"      # the key that it cannot have then
 
     def command(self, place):
@@ -277,11 +287,12 @@ class ServerCase(AppCase):
             for types in self.groups():
                 with self.subTest(kms=kind, keys=types):
                     place = self.place(kind, types)
-                    before = self.kms.calls()
+                    before, calls = self.kms.calls(), self.calls * len(set(types))
                     with self.start(place) as running:
                         self.assert_serves(place)
                         self.assertEqual(running.prompt(), "")
-                    self.assertEqual(self.kms.calls() - before, self.calls * len(types) if kind == "tencent" else 0)
+                    self.assertEqual(place.unsealed(), calls)
+                    self.assertEqual(self.kms.calls() - before, calls if kind == "tencent" else 0)
                     self.assert_no_trace(place)
 
     # Without its key
@@ -313,6 +324,8 @@ class ServerCase(AppCase):
             with self.subTest(kms=how):
                 self.assert_down(places[how], running)
                 self.assertEqual(running.prompt(), "")
+                if how in DOWN:
+                    self.assertGreater(places[how].unsealed(DOWN[how]), 0)
                 if self.tells and how in DOWN:
                     self.assertIn(DOWN[how], places[how].logs())
                 self.assert_no_trace(places[how])
