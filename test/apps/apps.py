@@ -127,11 +127,14 @@ class AppCase(common.Scenario):
 
     def setUp(self):
         super().setUp()
-        if (self.user or self.binds(None)) and os.geteuid() != 0:
-            self.skipTest("needs root: another user, or a mount namespace")
+        self.require_privileges()
         self.kms.reset()
         spare = process.descendants(os.getpid())
         self.addCleanup(process.kill_orphans, spare)
+
+    def require_privileges(self):
+        if (self.user or self.system or self.binds(None)) and not process.is_privileged():
+            self.skipTest("needs root and mount namespaces: it is started as another user, or sees other files")
 
     # For subclasses
 
@@ -294,6 +297,17 @@ class ServerCase(AppCase):
                     self.assertEqual(place.unsealed(), calls)
                     self.assertEqual(self.kms.calls() - before, calls if kind == "tencent" else 0)
                     self.assert_no_trace(place)
+
+    def test_serves_with_the_system_s_configuration(self):
+        """As a service of the system has it: no OPENSSL_CONF."""
+        if self.system:
+            return     # so do all the others
+        self.system = True
+        self.require_privileges()
+        place = self.place("local", ["ed25519"])
+        with self.start(place):
+            self.assert_serves(place)
+        self.assertEqual(place.unsealed(), self.calls)
 
     # Without its key
 
