@@ -47,6 +47,7 @@ ROWS = [
     Row("threads-raw-cpu", "raw, by thread-CPU of a message: blind to a busy machine", None, AT_LEAST),
     Row("threads-envelope-cpu", "envelope, by thread-CPU of a message", None, AT_LEAST),
     Row("kms-noise", "A/A: bare keep-alive POST over the same", None),
+    Row("kms-unseal", "sealed P-256 key loaded, the KMS asked each time, over a bare keep-alive POST, by wall", None, noise="kms-noise"),
     Row("kms-warm", "warm KMS call over a bare libcurl keep-alive POST, CPU", (1.5, 1.5), noise="kms-noise"),
     Row("noise-process", "A/A: enc -aes-256-ctr over the same, CPU"),
     Row("enc-ctr", "1 GiB: enc -kms-envelope over enc -aes-256-ctr, CPU", (1.30, 0.90), noise="noise-process"),
@@ -59,6 +60,7 @@ ROWS = [
     Row("pem-noise", "A/A: 1000 RSA keys over the same"),
     Row("pem-rsa", "1000 PEM keys (RSA-2048) loaded with kmsenv active over without", (1.15, 1.10), noise="pem-noise"),
     Row("pem-ec", "1000 PEM keys (P-256) loaded with kmsenv active over without", (1.15, 1.10), noise="pem-noise"),
+    Row("pem-sealed", "sealed P-256 keys loaded within sealed-key-cache over ordinary ones", None, noise="pem-noise"),
 ]
 
 # In design, and not there to be measured yet: said in the report, so that a short table is not taken for a full one.

@@ -7,6 +7,7 @@
 # define KMSENV_BENCH_H
 # include <stddef.h>
 # include <time.h>
+# include <openssl/buffer.h>
 # include <openssl/evp.h>
 
 # define BENCH_HEADER_ROOM 1024    /* a message is at most that much longer than its data */
@@ -25,6 +26,10 @@ void bench_load_provider(OSSL_LIB_CTX *libctx);
 
 /* One message made with the cipher; returns its length. */
 size_t bench_seal(const EVP_CIPHER *cipher, unsigned char *out, const unsigned char *in, size_t n);
+
+/* A new key of type "rsa" (2048 bit) or "ec" (P-256) in PEM, sealed or not; and reading it. */
+BUF_MEM *bench_key(const char *type, int sealed);
+void bench_load_key(const BUF_MEM *pem, OSSL_LIB_CTX *libctx);
 
 /*
  * Runs both sides `rounds` times, after one that does not count, and prints the pairs. A round is the

@@ -107,7 +107,8 @@ def threads(bench, row):
 
 
 def pem(bench, row):
-    which = {"pem-noise": ("rsa", "raw"), "pem-rsa": ("rsa", "envelope"), "pem-ec": ("ec", "envelope")}
+    which = {"pem-noise": ("rsa", "raw"), "pem-rsa": ("rsa", "envelope"), "pem-ec": ("ec", "envelope"),
+             "pem-sealed": ("ec", "sealed")}
     return bench.program("bench_evp", bench.rounds, "pem", *which[row.name])
 
 
@@ -133,9 +134,10 @@ def kms_call(bench, row):
     with StandIn() as kms:
         environment = {"KMSENV_KMS": "tencent", "KMSENV_KEY_FILE": None, "KMSENV_REGION": "ap-guangzhou",
                        "KMSENV_KEY_ID": kms.key_id, "KMSENV_ENDPOINT": kms.endpoint, "KMSENV_CA_FILE": kms.ca_file,
-                       "KMSENV_SECRET_ID": kms.secret_id, "KMSENV_SECRET_KEY": kms.secret_key, "KMSENV_DEK_REUSE": "no"}
+                       "KMSENV_SECRET_ID": kms.secret_id, "KMSENV_SECRET_KEY": kms.secret_key, "KMSENV_DEK_REUSE": "no",
+                       "KMSENV_SEALED_KEY_CACHE": "0"}
         return bench.program("bench_kms", bench.rounds, KMS_CALLS, kms.endpoint + "/", kms.ca_file,
-                             *signed_request(kms, bench.directory), "raw" if row.name == "kms-noise" else "envelope",
+                             *signed_request(kms, bench.directory), {"kms-noise": "raw", "kms-warm": "envelope", "kms-unseal": "unseal"}[row.name],
                              environment=environment)
 
 

@@ -2,8 +2,9 @@
  * A warm KMS call: the CPU of this process for one message under `dek-reuse = no` (one
  * GenerateDataKey, signed, parsed and checked, and a short message made with it), over the CPU for
  * one bare POST of the same bytes on a kept libcurl handle. The server is another process.
+ * Or a sealed private key loaded with `sealed-key-cache = 0` (one Decrypt), over the same POST, and both by wall.
  *
- * usage: bench_kms ROUNDS CALLS URL CA-FILE HEADERS BODY envelope|raw; the files hold a request as the server wants it.
+ * usage: bench_kms ROUNDS CALLS URL CA-FILE HEADERS BODY envelope|unseal|raw; the files hold a request as the server wants it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,8 @@ typedef struct kms_st {
     struct curl_slist *headers;
     char body[4096];
     unsigned long calls;
-    int both_bare;
+    int both_bare, unseal;
+    BUF_MEM *sealed_key;
     size_t received;
 } KMS;
 
@@ -55,16 +57,19 @@ static void kmsenv_call(KMS *k)
 static double run(void *arg, int side)
 {
     KMS *k = arg;
-    double before = bench_ns(CLOCK_PROCESS_CPUTIME_ID);
+    clockid_t clock = k->unseal ? CLOCK_MONOTONIC : CLOCK_PROCESS_CPUTIME_ID;
+    double before = bench_ns(clock);
     unsigned long i;
 
     for (i = 0; i < k->calls; i++) {
-        if (side == 0 && !k->both_bare)
+        if (side == 0 && k->unseal)
+            bench_load_key(k->sealed_key, NULL);
+        else if (side == 0 && !k->both_bare)
             kmsenv_call(k);
         else
             bare_call(k);
     }
-    return (bench_ns(CLOCK_PROCESS_CPUTIME_ID) - before) / (double)k->calls;
+    return (bench_ns(clock) - before) / (double)k->calls;
 }
 
 static void read_headers(KMS *k, const char *path)
@@ -111,12 +116,15 @@ int main(int argc, char **argv)
     static KMS k;
 
     if (argc != 8) {
-        fprintf(stderr, "usage: bench_kms ROUNDS CALLS URL CA-FILE HEADERS BODY envelope|raw\n");
+        fprintf(stderr, "usage: bench_kms ROUNDS CALLS URL CA-FILE HEADERS BODY envelope|unseal|raw\n");
         return 2;
     }
     k.calls = bench_number(argv[2]);
     k.both_bare = strcmp(argv[7], "raw") == 0;
+    k.unseal = strcmp(argv[7], "unseal") == 0;
     bench_load_provider(NULL);
+    if (k.unseal)
+        k.sealed_key = bench_key("ec", 1);
     bench_check((k.ctx = EVP_CIPHER_CTX_new()) != NULL
                 && EVP_EncryptInit_ex2(k.ctx, bench_envelope_cipher(), key, NULL, NULL), "init");
     prepare_bare(&k, argv);
