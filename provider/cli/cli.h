@@ -21,6 +21,11 @@ typedef struct kmsenv_command_st {
     const char *help;                /* options and notes, lines ended */
     const struct option *options;    /* without --help, which every command has */
     int (*run)(int argc, char **argv);
+    /*
+     * For completion: the words that the value of an option, or (option NULL) operand number 0, 1... is one of, the list
+     * ended by NULL. NULL if it can be anything else, such as a file; NULL for words: so it is with all of them.
+     */
+    const char *const *(*words)(const char *option, int operand);
 } KMSENV_COMMAND;
 
 extern const KMSENV_COMMAND kmsenv_command_init;

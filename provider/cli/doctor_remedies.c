@@ -1,4 +1,5 @@
 #include "cli/doctor.h"
+#include "core/error.h"
 
 /* Reasons that a broken installation can give; the others come from messages, not from the setup. */
 static const struct { int reason; const char *remedy; } remedies[] = {

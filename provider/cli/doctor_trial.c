@@ -17,7 +17,6 @@
 
 #define BLOCK_MAX     65536      /* the largest block size of the cipher */
 #define MESSAGE_MAX   (BLOCK_MAX + 1024)
-#define PROFILE_MAX   64
 
 /* One instance of the provider. */
 typedef struct instance_st {
@@ -25,11 +24,6 @@ typedef struct instance_st {
     OSSL_PROVIDER *ours, *standard;     /* loaded by us, when no configuration does it */
     EVP_CIPHER *cipher;
 } INSTANCE;
-
-static const char *name_of(const KMSENV_INSTALLATION *in)
-{
-    return in->name == NULL ? "kmsenv" : in->name;
-}
 
 static void close_instance(INSTANCE *x)
 {
@@ -45,7 +39,7 @@ static void close_instance(INSTANCE *x)
 /* Has OpenSSL say why it cannot load the module, which it does not when it reads the configuration. */
 static void load_for_cause(INSTANCE *x, const KMSENV_INSTALLATION *in)
 {
-    const char *module = in->module == NULL ? name_of(in) : in->module;
+    const char *module = in->module == NULL ? kmsenv_installation_name(in) : in->module;
     size_t len = strlen(module);
     char file[4096];
 
@@ -70,7 +64,7 @@ static int open_instance(INSTANCE *x, const KMSENV_INSTALLATION *in)
             && ((x->standard = OSSL_PROVIDER_load(x->libctx, "default")) == NULL
                 || (x->ours = OSSL_PROVIDER_load(x->libctx, "kmsenv")) == NULL))
         return 0;
-    if (!OSSL_PROVIDER_available(x->libctx, name_of(in))) {
+    if (!OSSL_PROVIDER_available(x->libctx, kmsenv_installation_name(in))) {
         load_for_cause(x, in);
         return 0;
     }
@@ -90,17 +84,17 @@ static int check_provider(const KMSENV_INSTALLATION *in, KMSENV_REPORT *report)
     int ok = open_instance(&x, in);
 
     if (ok) {
-        if ((p = OSSL_PROVIDER_load(x.libctx, name_of(in))) != NULL) {
+        if ((p = OSSL_PROVIDER_load(x.libctx, kmsenv_installation_name(in))) != NULL) {
             OSSL_PROVIDER_get_params(p, params);
             OSSL_PROVIDER_unload(p);
         }
-        kmsenv_reportf(report, KMSENV_CHECK_OK, "provider", NULL, "%s %s is loaded and offers %s", name_of(in), version,
+        kmsenv_reportf(report, KMSENV_CHECK_OK, "provider", NULL, "%s %s is loaded and offers %s", kmsenv_installation_name(in), version,
                        KMSENV_CIPHER_ENVELOPE);
     } else {
-        kmsenv_cli_take_error(name_of(in), text, sizeof(text));
-        if (x.libctx != NULL && OSSL_PROVIDER_available(x.libctx, name_of(in)))
+        kmsenv_cli_take_error(kmsenv_installation_name(in), text, sizeof(text));
+        if (x.libctx != NULL && OSSL_PROVIDER_available(x.libctx, kmsenv_installation_name(in)))
             remedy = "check default_properties in the configuration file: it must not exclude kmsenv";
-        kmsenv_reportf(report, KMSENV_CHECK_FAILED, "provider", remedy, "%s is not usable: %s", name_of(in), text);
+        kmsenv_reportf(report, KMSENV_CHECK_FAILED, "provider", remedy, "%s is not usable: %s", kmsenv_installation_name(in), text);
     }
     close_instance(&x);
     return ok;
@@ -128,7 +122,7 @@ static int crypt(const INSTANCE *x, const char *profile, int enc, const unsigned
 static void report_failure(const KMSENV_INSTALLATION *in, const char *subject, const char *what, uint64_t ms, KMSENV_REPORT *report)
 {
     char text[1024];
-    int reason = kmsenv_cli_take_error(name_of(in), text, sizeof(text));
+    int reason = kmsenv_cli_take_error(kmsenv_installation_name(in), text, sizeof(text));
 
     kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, kmsenv_doctor_remedy(reason), "cannot %s (after %" PRIu64 " ms): %s",
                    what, ms, text);
@@ -139,7 +133,7 @@ static void round_trip(const KMSENV_INSTALLATION *in, const char *profile, unsig
                        KMSENV_REPORT *report)
 {
     static const unsigned char sample[] = "kmsenv doctor";
-    char subject[PROFILE_MAX + 16];
+    char subject[KMSENV_PROFILE_NAME_MAX + 16];
     size_t len = 0, backlen = 0;
     uint64_t start = kmsenv_clock_ms(), sealed, opened;
     INSTANCE one, two = { 0 };
@@ -175,7 +169,7 @@ static void check_memory(const KMSENV_INSTALLATION *in, KMSENV_REPORT *report)
     OSSL_PROVIDER *p;
     INSTANCE x;
 
-    if (open_instance(&x, in) && (p = OSSL_PROVIDER_load(x.libctx, name_of(in))) != NULL) {
+    if (open_instance(&x, in) && (p = OSSL_PROVIDER_load(x.libctx, kmsenv_installation_name(in))) != NULL) {
         OSSL_PROVIDER_get_params(p, params);
         OSSL_PROVIDER_unload(p);
         getrlimit(RLIMIT_MEMLOCK, &limit);
@@ -206,7 +200,7 @@ static void check_references(const KMSENV_INSTALLATION *in, KMSENV_REPORT *repor
     if (ours != NULL) {
         usual = EVP_CIPHER_fetch(x.libctx, name, NULL);
         provider = usual == NULL ? "nobody" : OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(usual));
-        if (strcmp(provider, name_of(in)) == 0)
+        if (strcmp(provider, kmsenv_installation_name(in)) == 0)
             kmsenv_report(report, KMSENV_CHECK_OK, "key references", "a key reference works in place of a key", NULL);
         else
             kmsenv_reportf(report, KMSENV_CHECK_FAILED, "key references", "set default_properties = ?provider=kmsenv in the section "
@@ -234,7 +228,7 @@ void kmsenv_doctor_try(const KMSENV_INSTALLATION *in, const char *profile, KMSEN
 {
     const char *list = profile != NULL ? profile : in->profiles != NULL ? in->profiles : "default";
     unsigned char *room = OPENSSL_malloc(2 * MESSAGE_MAX);
-    char name[PROFILE_MAX];
+    char name[KMSENV_PROFILE_NAME_MAX];
 
     if (room == NULL || !check_provider(in, report)) {
         OPENSSL_free(room);

@@ -200,6 +200,13 @@ static int run(int argc, char **argv)
     return kmsenv_cli_finish(result);
 }
 
+static const char *const *words(const char *option, int operand)
+{
+    static const char *const verbs[] = { "list", "check", "add", NULL };
+
+    return option == NULL && operand == 0 ? verbs : NULL;
+}
+
 static const struct option options[] = { { NULL, 0, NULL, 0 } };
 
 const KMSENV_COMMAND kmsenv_command_keyring = {
@@ -211,5 +218,6 @@ const KMSENV_COMMAND kmsenv_command_keyring = {
             "  add       copies data keys (PEM " KMSENV_PEM_DATA_KEY ") into the first directory of the\n"
             "            setting keyring; one that is there already stays as it is\n",
     .options = options,
-    .run = run
+    .run = run,
+    .words = words
 };

@@ -4,8 +4,9 @@
 #include <string.h>
 #include <openssl/crypto.h>
 #include "cli/cli.h"
+#include "cli/complete.h"
 
-#define OPTIONS_MAX 16
+#define OPTIONS_MAX 32
 #define HELP        1000   /* value of --help in every table of options */
 
 static const KMSENV_COMMAND *const commands[] = {
@@ -127,6 +128,8 @@ int main(int argc, char **argv)
         return kmsenv_cli_usage(NULL, "which command?");
     if (strcmp(argv[1], "--version") == 0 && argc == 2)
         return print_version();
+    if (strcmp(argv[1], "--complete") == 0)     /* for the shell: complete.c */
+        return kmsenv_cli_complete(commands, argc - 2, argv + 2);
     if ((strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) && argc == 2) {
         print_help(stdout);
         return kmsenv_cli_finish(KMSENV_EXIT_OK);
