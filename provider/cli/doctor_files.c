@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "cli/doctor_files.h"
+#include "cli/needs.h"
 #include "kms/local_key.h"
 
 #define SUBJECT_MAX 1024
@@ -15,15 +16,13 @@ static unsigned mode_of(const struct stat *st)
     return (unsigned)(st->st_mode & 07777);
 }
 
-void kmsenv_doctor_check_config_file(const KMSENV_INSTALLATION *in, KMSENV_REPORT *report)
+/* What is in the way to a file that cannot be opened. */
+static const char *obstacle(const char *path, KMSENV_NEED_KIND kind)
 {
-    struct stat st;
+    static char text[SUBJECT_MAX];
 
-    if (stat(in->file, &st) != 0)
-        return;
-    if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
-        kmsenv_reportf(report, KMSENV_CHECK_FAILED, "configuration file", "chmod go-w it: who writes it chooses where keys come from",
-                       "%s has mode %04o: others can write it", in->file, mode_of(&st));
+    kmsenv_path_obstacle(path, kind, text, sizeof(text));
+    return *text == '\0' ? "it can be opened now" : text;
 }
 
 static void check_key_file(const KMSENV_INSTALLATION *in, const char *subject, const char *value, KMSENV_REPORT *report)
@@ -32,7 +31,9 @@ static void check_key_file(const KMSENV_INSTALLATION *in, const char *subject, c
     KMSENV_LOCAL_KEY *key = kmsenv_local_key_load(value, &err);
 
     (void)in;
-    if (key == NULL)
+    if (key == NULL && access(value, F_OK) != 0 && errno != ENOENT)
+        kmsenv_report(report, KMSENV_CHECK_FAILED, subject, obstacle(value, KMSENV_NEED_READ), "give this user access to it");
+    else if (key == NULL)
         kmsenv_report(report, KMSENV_CHECK_FAILED, subject, err.text, kmsenv_doctor_remedy(err.reason));
     else
         kmsenv_reportf(report, KMSENV_CHECK_OK, subject, NULL, "%s holds the key %s, version %lu", value,
@@ -49,10 +50,14 @@ static void check_directory(const char *subject, const char *path, int written, 
     else if (!S_ISDIR(st.st_mode))
         kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "name a directory", "%s is not a directory", path);
     else if (access(path, R_OK | X_OK) != 0)
-        kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "give this user access to it", "%s cannot be read: %s", path, strerror(errno));
+        kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "give this user access to it", "%s cannot be read: %s", path,
+                       obstacle(path, KMSENV_NEED_DIRECTORY));
     else if ((st.st_mode & S_IWOTH) != 0 && (st.st_mode & S_ISVTX) == 0)
         kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "chmod o-w it: whoever removes a data key there destroys what is encrypted under it",
                        "%s has mode %04o: everybody can write it", path, mode_of(&st));
+    else if ((st.st_mode & S_IWGRP) != 0 && (st.st_mode & S_ISVTX) == 0)
+        kmsenv_reportf(report, KMSENV_CHECK_NOTE, subject, "chmod g-w it, unless all of the group may destroy what is encrypted under its keys",
+                       "%s has mode %04o: its group can remove data keys", path, mode_of(&st));
     else if (written && access(path, W_OK) != 0)
         kmsenv_reportf(report, KMSENV_CHECK_NOTE, subject, NULL, "%s can be read, not written: new detached data keys cannot be made here", path);
     else
@@ -85,7 +90,7 @@ static void check_log(const KMSENV_INSTALLATION *in, const char *subject, const 
         else
             kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject,
                            "give this user write access: lines that cannot be written are lost without an error",
-                           "%s cannot be written: %s", value, strerror(errno));
+                           "%s cannot be written: %s", value, obstacle(value, KMSENV_NEED_APPEND));
     }
     free(dir);
 }
@@ -96,7 +101,7 @@ static void check_private(const char *subject, const char *path, mode_t forbidde
     struct stat st;
 
     if (stat(path, &st) != 0 || access(path, R_OK) != 0)
-        kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "correct the path, or give this user access", "%s: %s", path, strerror(errno));
+        kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "correct the path, or give this user access", "%s", obstacle(path, KMSENV_NEED_READ));
     else if ((st.st_mode & forbidden) != 0)
         kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "chmod 600 it, or put the secret elsewhere: env:NAME or file:/PATH",
                        "%s has mode %04o, but holds a secret", path, mode_of(&st));
@@ -141,5 +146,6 @@ void kmsenv_doctor_check_value(const KMSENV_INSTALLATION *in, const KMSENV_SETTI
         }
     }
     if (setting->type == KMSENV_PATH && access(value, R_OK) != 0)
-        kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "correct the path, or give this user access", "%s: %s", value, strerror(errno));
+        kmsenv_reportf(report, KMSENV_CHECK_FAILED, subject, "correct the path, or give this user access", "%s",
+                       obstacle(value, KMSENV_NEED_READ));
 }

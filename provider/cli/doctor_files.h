@@ -4,8 +4,6 @@
 # include "cli/doctor.h"
 # include "core/settings.h"
 
-/* The configuration file itself: nobody else may write it. */
-void kmsenv_doctor_check_config_file(const KMSENV_INSTALLATION *in, KMSENV_REPORT *report);
 /* What a setting's value leads to: key file, directories, a secret's file or variable. Nothing to check for most settings. */
 void kmsenv_doctor_check_value(const KMSENV_INSTALLATION *in, const KMSENV_SETTING *setting, const char *value,
                                KMSENV_REPORT *report);

@@ -153,7 +153,6 @@ void kmsenv_doctor_check_settings(const KMSENV_INSTALLATION *in, KMSENV_REPORT *
 
     if (in->section == NULL)
         return;
-    kmsenv_doctor_check_config_file(in, report);
     if (section != NULL && kmsenv_section_add_table(section, kmsenv_provider_settings)
             && kmsenv_section_add_table(section, kmsenv_deks_settings)
             && (in->profiles != NULL || kmsenv_installation_get(in, in->section, "kms") == NULL

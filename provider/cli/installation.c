@@ -10,6 +10,7 @@
 #include <openssl/x509.h>
 #include "cli/conf_files.h"
 #include "cli/installation.h"
+#include "cli/needs.h"
 
 #define ACTIVATE_BOTH "list `default` beside kmsenv, in a section with activate = 1"
 
@@ -26,6 +27,19 @@ static char *dup_or_null(const char *s)
     return s == NULL ? NULL : OPENSSL_strdup(s);
 }
 
+static const char *system_file(char *out, size_t room)
+{
+    snprintf(out, room, "%s/openssl.cnf", X509_get_default_cert_area());
+    return out;
+}
+
+int kmsenv_installation_is_system(const KMSENV_INSTALLATION *in)
+{
+    char path[4096];
+
+    return in->file != NULL && strcmp(in->file, system_file(path, sizeof(path))) == 0;
+}
+
 /* Which file, into in->file; it becomes that of this process. 0 = there is none, and none was asked for. */
 static int choose_file(KMSENV_INSTALLATION *in, const char *root, const char *file)
 {
@@ -34,14 +48,8 @@ static int choose_file(KMSENV_INSTALLATION *in, const char *root, const char *fi
     /* The provider looks for its file itself: it must be the same. */
     if (file != NULL && *root == '\0')
         setenv("OPENSSL_CONF", file, 1);
-    if (*root != '\0') {
-        snprintf(path, sizeof(path), "%s", file != NULL ? file : X509_get_default_cert_area());
-        if (file == NULL)
-            snprintf(path + strlen(path), sizeof(path) - strlen(path), "/openssl.cnf");
-        in->file = OPENSSL_strdup(path);
-    } else {
-        in->file = CONF_get1_default_config_file();
-    }
+    in->file = *root == '\0' ? CONF_get1_default_config_file()
+                             : OPENSSL_strdup(file != NULL ? file : system_file(path, sizeof(path)));
     snprintf(path, sizeof(path), "%s%s", root, in->file == NULL ? "" : in->file);
     return in->file != NULL && (file != NULL || access(path, F_OK) == 0);
 }
@@ -64,6 +72,7 @@ static int load_below(KMSENV_INSTALLATION *in, const char *root, long *line)
 
 static int read_file(KMSENV_INSTALLATION *in, const char *root, const char *file, KMSENV_REPORT *report)
 {
+    char obstacle[1024], path[4096];
     long line = 0;
 
     if (!choose_file(in, root, file)) {
@@ -77,13 +86,16 @@ static int read_file(KMSENV_INSTALLATION *in, const char *root, const char *file
     errno = 0;
     if (in->conf != NULL && (*root != '\0' ? load_below(in, root, &line) : NCONF_load(in->conf, in->file, &line) > 0))
         return 1;
+    snprintf(path, sizeof(path), "%s%s", root, in->file);
+    if (*kmsenv_path_obstacle(path, KMSENV_NEED_READ, obstacle, sizeof(obstacle)) == '\0')
+        snprintf(obstacle, sizeof(obstacle), "%s", strerror(errno));
     if (line > 0)
         kmsenv_reportf(report, KMSENV_CHECK_FAILED, "configuration file",
                        "correct the line: OpenSSL ignores the whole file as it is", "%s, line %ld: not understood",
                        in->file, line);
     else
         kmsenv_reportf(report, KMSENV_CHECK_FAILED, "configuration file",
-                       "give the path of a file that this user can read", "%s: cannot be read: %s", in->file, strerror(errno));
+                       "give the path of a file that this user can read", "%s: cannot be read: %s", in->file, obstacle);
     return 0;
 }
 

@@ -25,6 +25,8 @@ int kmsenv_installation_open(KMSENV_INSTALLATION *in, const char *root, const ch
 void kmsenv_installation_reset(KMSENV_INSTALLATION *in);
 /* A value, NULL if it is not there. A missing one is no error to us, so none stays in OpenSSL's queue. */
 const char *kmsenv_installation_get(const KMSENV_INSTALLATION *in, const char *section, const char *name);
+/* Is its file the one that OpenSSL takes when no variable names another? */
+int kmsenv_installation_is_system(const KMSENV_INSTALLATION *in);
 /* Our provider's name, to OpenSSL. */
 const char *kmsenv_installation_name(const KMSENV_INSTALLATION *in);
 /* The number'th name of a comma separated list into out, without blanks. 0 if there are fewer. */

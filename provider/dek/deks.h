@@ -54,6 +54,11 @@ KMSENV_DEK *kmsenv_deks_make(const KMSENV_DEK_REQUEST *request, size_t len, int 
 int kmsenv_deks_find(KMSENV_DEKS *deks, const unsigned char id[KMSENV_DEK_ID_LEN], unsigned char **der, size_t *len, KMSENV_ERROR *err);
 /* The setting `keyring`, NULL = none. Borrowed. */
 const char *kmsenv_deks_get0_keyring(const KMSENV_DEKS *deks);
+/*
+ * The name of the first profile that answers for a wrap of that kind and key id; no KMS is asked. NULL if there is none:
+ * err is filled if a profile could not tell. Borrowed.
+ */
+const char *kmsenv_deks_profile_for(KMSENV_DEKS *deks, const char *kms, const char *key_id, KMSENV_ERROR *err);
 /* The DEK of a DER DataKey that came with a message. */
 KMSENV_DEK *kmsenv_deks_get_to_decrypt(KMSENV_DEKS *deks, const KMSENV_DEK_REQUEST *request,
                                        const unsigned char *der, size_t len, KMSENV_DEK *have, KMSENV_ERROR *err);

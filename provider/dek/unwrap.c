@@ -74,6 +74,16 @@ static int matches(KMSENV_KMS *kms, const KMSENV_WRAP *wrap, TRIES *tries)
     return 0;
 }
 
+const char *kmsenv_deks_profile_for(KMSENV_DEKS *deks, const char *kms, const char *key_id, KMSENV_ERROR *err)
+{
+    size_t p;
+
+    for (p = 0; p < deks->count; p++)
+        if (kmsenv_kms_matches(deks->profile[p], kms, key_id, err))
+            return kmsenv_kms_profile(deks->profile[p]);
+    return NULL;
+}
+
 /* Which KMSes in the network may be asked. The others cost no time, and whether they match is better not asked in vain. */
 static void plan(const KMSENV_DEKS *deks, const KMSENV_DATA_KEY *key, TRIES *tries)
 {

@@ -34,7 +34,7 @@ class Usage(CliScenario):
                           ["init", "--key-file", ""], ["init", "--frob"], ["init", "--key-file", "x", "y"],
                           ["init", "--rotate=yes", "--key-file", "x"],
                           ["inspect"], ["inspect", "a", "b"], ["inspect", "--frob", "a"],
-                          ["doctor", "x"], ["doctor", "--profile"], ["settings", "x"], ["settings", "--frob"]):
+                          ["doctor", "--try"], ["doctor", "--root", "/"], ["doctor", "--root", "/", "--service", "x", "--scan"], ["doctor", "--profile"], ["settings", "x"], ["settings", "--frob"]):
             with self.subTest(arguments):
                 self.fails(2, *arguments)
         self.assertEqual(os.listdir(self.dir), [])
