@@ -13,8 +13,10 @@
 #include "cli/cli.h"
 #include "cli/doctor.h"
 #include "cli/found.h"
+#include "core/buffer.h"
 #include "core/clock.h"
 #include "dek/deks.h"
+#include "envelope/sealed_key.h"
 
 #define PATH_ROOM   4096
 #define DEPTH_MAX   8
@@ -32,6 +34,7 @@ OSSL_provider_init_fn OSSL_provider_init;
 typedef struct search_st {
     OSSL_LIB_CTX *libctx;
     OSSL_PROVIDER *provider, *standard;
+    KMSENV_PROVCTX *provctx;
     KMSENV_DEKS *deks;
     int try;
     KMSENV_REPORT *report;
@@ -46,14 +49,13 @@ static int start(SEARCH *s, const KMSENV_INSTALLATION *in)
     const char *name = kmsenv_installation_name(in);
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
     const KMSENV_RUNTIME *runtime = NULL;
-    KMSENV_PROVCTX *provctx;
 
     if ((s->libctx = OSSL_LIB_CTX_new()) != NULL && OSSL_PROVIDER_add_builtin(s->libctx, name, OSSL_provider_init)
             && (in->section == NULL || OSSL_LIB_CTX_load_config(s->libctx, in->file))
             && (s->standard = OSSL_PROVIDER_load(s->libctx, "default")) != NULL
             && (s->provider = OSSL_PROVIDER_load(s->libctx, name)) != NULL) {
-        provctx = OSSL_PROVIDER_get0_provider_ctx(s->provider);
-        runtime = provctx->runtime(provctx, &err);
+        s->provctx = OSSL_PROVIDER_get0_provider_ctx(s->provider);
+        runtime = s->provctx->runtime(s->provctx, &err);
     }
     ERR_clear_error();
     if (runtime == NULL)
@@ -94,24 +96,45 @@ static void no_profile(const KMSENV_DATA_KEY *key, KMSENV_ERROR *err)
                          key->wraps > 1 ? ", or those of the other wraps" : "");
 }
 
+/* The private key in it; it is cleansed at once. */
+static int open_sealed_key(SEARCH *s, const KMSENV_FOUND *found, KMSENV_ERROR *err)
+{
+    KMSENV_BUFFER key;
+    int ok;
+
+    kmsenv_buffer_init(&key, found->sealed_len, 1);
+    ok = kmsenv_sealed_key_open(s->deks, s->provctx->crypto, &s->provctx->counters, found->sealed, found->sealed_len, &key, err);
+    kmsenv_buffer_reset(&key);
+    return ok;
+}
+
 /* The KMS unwraps the data key, and what comes must have its id. */
-static int try_it(SEARCH *s, const unsigned char *der, size_t len, uint64_t *ms, KMSENV_ERROR *err)
+static int unwrap(SEARCH *s, const KMSENV_FOUND *found, KMSENV_ERROR *err)
 {
     KMSENV_DEK_REQUEST *request = kmsenv_dek_request_new(s->deks);
-    uint64_t start = kmsenv_clock_ms();
-    KMSENV_DEK *dek = request == NULL ? NULL : kmsenv_deks_get_to_decrypt(s->deks, request, der, len, NULL, err);
+    KMSENV_DEK *dek = request == NULL ? NULL : kmsenv_deks_get_to_decrypt(s->deks, request, found->der, found->der_len, NULL, err);
 
-    *ms = kmsenv_clock_ms() - start;
     kmsenv_dek_free(dek);
     kmsenv_dek_request_free(request);
     return dek != NULL;
+}
+
+static void try_it(SEARCH *s, const char *path, const KMSENV_FOUND *found)
+{
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    uint64_t start = kmsenv_clock_ms();
+
+    if ((found->sealed != NULL ? open_sealed_key : unwrap)(s, found, &err))
+        kmsenv_reportf(s->report, KMSENV_CHECK_OK, path, NULL, "%s: %s in %" PRIu64 " ms", found->kind,
+                       found->sealed != NULL ? "opened" : "its data key was unwrapped", kmsenv_clock_ms() - start);
+    else
+        fail(s, path, found, &err);
 }
 
 static void judge(SEARCH *s, const char *path, const KMSENV_FOUND *found, const KMSENV_DATA_KEY *key)
 {
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
     const char *profile = NULL;
-    uint64_t ms;
     size_t w;
 
     for (w = 0; w < key->wraps && profile == NULL; w++)
@@ -121,10 +144,8 @@ static void judge(SEARCH *s, const char *path, const KMSENV_FOUND *found, const 
         fail(s, path, found, &err);
     } else if (!s->try) {
         kmsenv_reportf(s->report, KMSENV_CHECK_OK, path, NULL, "%s: profile %s answers for it", found->kind, profile);
-    } else if (try_it(s, found->der, found->der_len, &ms, &err)) {
-        kmsenv_reportf(s->report, KMSENV_CHECK_OK, path, NULL, "%s: its data key was unwrapped in %" PRIu64 " ms", found->kind, ms);
     } else {
-        fail(s, path, found, &err);
+        try_it(s, path, found);
     }
 }
 

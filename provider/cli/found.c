@@ -10,6 +10,7 @@
 #include <openssl/pem.h>
 #include "cli/found.h"
 #include "envelope/header.h"
+#include "envelope/sealed_key.h"
 
 #define BEGIN     "-----BEGIN "
 #define CHUNK     4096
@@ -18,7 +19,7 @@
 /* The labels that are ours, with what is inside. */
 static const struct { const char *label, *kind; int message; } labels[] = {
     { KMSENV_PEM_DATA_KEY, "data key", 0 },
-    { "KMS SEALED KEY", "sealed key", 1 },
+    { KMSENV_PEM_SEALED_KEY, "sealed key", 1 },
 };
 #define LABELS (sizeof(labels) / sizeof(labels[0]))
 
@@ -65,6 +66,15 @@ static int take_message(KMSENV_FOUND *found, const char *kind, const unsigned ch
     return kmsenv_header_parse(p, total, &header, err) && take_data_key(found, kind, header.data_key, header.data_key_len, err);
 }
 
+/* As a program would load it: the whole message is kept. */
+static int take_sealed_key(KMSENV_FOUND *found, const unsigned char *der, size_t len, KMSENV_ERROR *err)
+{
+    found->sealed_len = len;
+    if ((found->sealed = OPENSSL_memdup(der, len)) == NULL)
+        return kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for a sealed key");
+    return kmsenv_sealed_key_check(der, len, err) && take_message(found, found->kind, der, len, err);
+}
+
 static int take_pem(KMSENV_FOUND *found, size_t label, const unsigned char *text, size_t len, KMSENV_ERROR *err)
 {
     BIO *bio = BIO_new_mem_buf(text, (int)len);
@@ -78,7 +88,7 @@ static int take_pem(KMSENV_FOUND *found, size_t label, const unsigned char *text
     if (!ok)
         kmsenv_error_set(err, KMSENV_R_NOT_AN_ENVELOPE, "the PEM block \"%s\" is damaged", labels[label].label);
     else
-        ok = (labels[label].message ? take_message : take_data_key)(found, found->kind, der, (size_t)n, err);
+        ok = labels[label].message ? take_sealed_key(found, der, (size_t)n, err) : take_data_key(found, found->kind, der, (size_t)n, err);
     OPENSSL_free(der);
     BIO_free(bio);
     return ok;
@@ -198,5 +208,6 @@ void kmsenv_found_reset(KMSENV_FOUND *found)
 {
     kmsenv_data_key_free(found->key);
     OPENSSL_free(found->der);
+    OPENSSL_free(found->sealed);
     memset(found, 0, sizeof(*found));
 }

@@ -12,6 +12,8 @@ typedef struct kmsenv_found_st {
     KMSENV_DATA_KEY *key;
     unsigned char *der;            /* DataKey */
     size_t der_len;
+    unsigned char *sealed;         /* a sealed key, whole and well-formed; NULL for the other kinds */
+    size_t sealed_len;
 } KMSENV_FOUND;
 
 /*

@@ -83,6 +83,17 @@ class Sealed(CliScenario):
         (outcome, _), = self.doctor("--try", path, status=1)[path]
         self.assertEqual(outcome, "failed")
 
+    def test_try_sealed_keys(self):
+        """The private key itself is opened; what is inside must be one."""
+        run = self.openssl("genpkey", "-algorithm", "ed25519", "-outform", "DER", config=self.mine)
+        path = self.put("key.pem", pem(b"KMS SEALED KEY", self.message(self.mine, run.stdout)))
+        (outcome, message), = self.doctor("--try", path)[path]
+        self.assertEqual(outcome, "ok")
+        self.assertRegex(message, r"^sealed key: opened in \d+ ms$")
+        path = self.put("text.pem", pem(b"KMS SEALED KEY", self.message(self.mine)))
+        (outcome, _), = self.doctor("--try", path, status=1)[path]
+        self.assertEqual(outcome, "failed")
+
     def test_bundles(self):
         """A certificate before the sealed key, as many programs have it, even a long chain."""
         key, certificate = pem(b"KMS SEALED KEY", self.message(self.mine)), pem(b"CERTIFICATE", os.urandom(3000))

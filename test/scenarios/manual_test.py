@@ -82,6 +82,16 @@ class Complete(CliScenario):
             self.assertEqual(" | ".join(lines).lower(), synopsis.strip().lower(), command)
         self.assertEqual(re.findall(r"(?m)^== kmsenv ([\w-]+)$", text), commands)
 
+    def test_doctor(self):
+        """Which settings of a unit are looked at, and which directories."""
+        text, sandbox = section(page("kmsenv.1"), "kmsenv doctor"), source("provider", "cli", "doctor_sandbox.c")
+        settings = re.findall(r'\{ "(\w+)", check_\w+ \}', sandbox) + re.findall(r'path_trap\(s, "(\w+)"', sandbox)
+        self.assertGreater(len(set(settings)), 15)
+        self.assertEqual([name for name in settings if name + "=" not in text], [])
+        usual = re.findall(r'"(/[\w/]+)"', source("provider", "cli", "doctor_sealed.c").split(" usual[] = {")[1].split("}")[0])
+        self.assertGreater(len(usual), 10)
+        self.missing([name.replace("/etc/", "") for name in usual], text, "directories of --scan")
+
     def test_exit_statuses(self):
         statuses = re.findall(r"KMSENV_EXIT_\w+ = (\d)", source("provider", "cli", "cli.h"))
         self.assertEqual(re.findall(r"(?m)^(\d)$", section(page("kmsenv.1"), "EXIT STATUS")), statuses)
