@@ -39,7 +39,7 @@ static void check_all(KMSENV_SERVICE *service, const REQUEST *r, KMSENV_REPORT *
         kmsenv_doctor_check_system(&in, &service->needs, report);
         kmsenv_doctor_check_settings(&in, report);
     }
-    if (r->option[SERVICE] != NULL && usable)
+    if (usable && (r->option[SERVICE] != NULL || r->option[PROGRAM] != NULL))
         kmsenv_service_check_use(service, &in, report);
     if (r->option[SERVICE] != NULL)
         kmsenv_service_check_sandbox(service, report);

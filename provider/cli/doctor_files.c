@@ -120,7 +120,24 @@ static void check_secret(const KMSENV_INSTALLATION *in, const char *subject, con
                        "the environment variable %s is not set", value + 4);
 }
 
+/* Their makers' own tools make them; the provider takes them as they are. */
+static void check_credentials(const KMSENV_INSTALLATION *in, const char *subject, const char *value, KMSENV_REPORT *report)
+{
+    struct stat st;
+
+    (void)in;
+    if (access(value, R_OK) != 0 || stat(value, &st) != 0)
+        kmsenv_report(report, KMSENV_CHECK_FAILED, subject, obstacle(value, KMSENV_NEED_READ), "correct the path, or give this user access");
+    else if ((st.st_mode & S_IRWXO) != 0)
+        kmsenv_reportf(report, KMSENV_CHECK_NOTE, subject, "chmod o-rwx it", "%s has mode %04o: everybody has access to these credentials",
+                       value, mode_of(&st));
+}
+
 static const struct { const char *name; CHECK *check; } by_name[] = {
+    { "credentials-file", check_credentials },
+    { "cli-config-file", check_credentials },
+    { "client-key-file", check_credentials },
+    { "token-file", check_credentials },
     { "key-file", check_key_file },
     { "keyring", check_directories },
     { "audit-log", check_log },

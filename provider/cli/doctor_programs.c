@@ -71,7 +71,7 @@ KMSENV_HABIT kmsenv_program_report(const char *name, KMSENV_REPORT *report)
     for (i = 0; i < COUNT && strcmp(programs[i].name, name) != 0 && strstr(programs[i].files, word) == NULL; i++)
         ;
     if (i == COUNT)
-        return KMSENV_HABIT_NONE;
+        return KMSENV_HABIT_UNKNOWN;
     snprintf(subject, sizeof(subject), "program %s", programs[i].name);
     kmsenv_report(report, KMSENV_CHECK_NOTE, subject, programs[i].note, programs[i].remedy);
     if (programs[i].habit == KMSENV_HABIT_CLEARS_ENVIRONMENT)

@@ -258,15 +258,6 @@ static const struct {
     { "CapabilityBoundingSet", check_capabilities }, { "PrivateDevices", check_devices },
 };
 
-/* A service has no option -provider: what its configuration does not load is not there. */
-void kmsenv_service_check_use(const KMSENV_SERVICE *s, const KMSENV_INSTALLATION *in, KMSENV_REPORT *report)
-{
-    if (in->section == NULL)
-        kmsenv_reportf(report, KMSENV_CHECK_FAILED, s->subject, "add kmsenv to that file, or in a drop-in: Environment=OPENSSL_CONF= with a file that has it",
-                       "it does not load kmsenv: its configuration is %s, which does not list it",
-                       in->file == NULL ? "OpenSSL's own openssl.cnf, which is not there" : in->file);
-}
-
 void kmsenv_service_check_sandbox(KMSENV_SERVICE *s, KMSENV_REPORT *report)
 {
     size_t i, before = report->checks;

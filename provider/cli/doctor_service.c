@@ -27,9 +27,9 @@ void kmsenv_service_add_dropin(KMSENV_SERVICE *s, const char *line)
 static void take_environment(const KMSENV_SERVICE *s)
 {
     const struct passwd *user = *s->user == '\0' ? NULL : getpwnam(s->user);
-    const char *at, *end = s->unit.environment + s->unit.environment_len, *value;
+    const char *value;
     char name[256];
-    size_t n;
+    size_t at;
 
     clearenv();
     setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
@@ -37,12 +37,9 @@ static void take_environment(const KMSENV_SERVICE *s)
         setenv("HOME", user->pw_dir, 1);
         setenv("USER", user->pw_name, 1);
     }
-    for (at = s->unit.environment; at != NULL && at < end; at += strlen(at) + 1) {
-        n = strcspn(at, "=");
-        snprintf(name, sizeof(name), "%.*s", (int)n, at);
+    for (at = 0; kmsenv_unit_variable_at(&s->unit, &at, name, sizeof(name)); )
         if ((value = kmsenv_unit_variable(&s->unit, name)) != NULL)
             setenv(name, value, 1);
-    }
 }
 
 static int open_unit(KMSENV_SERVICE *s, const char *unit, KMSENV_REPORT *report)
@@ -81,6 +78,7 @@ int kmsenv_service_open(KMSENV_SERVICE *s, const char *root, const char *unit, c
         snprintf(s->program, sizeof(s->program), "%s", program);
     base = program != NULL ? program : s->program;
     base = strrchr(base, '/') == NULL ? base : strrchr(base, '/') + 1;
+    s->asked = program != NULL;
     snprintf(s->known, sizeof(s->known), "%.63s", base);
     if (*s->subject == '\0')
         snprintf(s->subject, sizeof(s->subject), "program %s", *s->known == '\0' ? "(none)" : s->known);
@@ -115,14 +113,22 @@ static const char *secure_reason(const char *path)
 static const char *variable_of(const KMSENV_SERVICE *s)
 {
     static char name[128];
-    const char *at, *end = s->unit.environment + s->unit.environment_len;
+    size_t at;
 
-    for (at = s->unit.environment; at != NULL && at < end; at += strlen(at) + 1) {
-        snprintf(name, sizeof(name), "%.*s", (int)strcspn(at, "="), at);
+    for (at = 0; kmsenv_unit_variable_at(&s->unit, &at, name, sizeof(name)); )
         if ((strncmp(name, "KMSENV_", 7) == 0 || strncmp(name, "OPENSSL_", 8) == 0) && kmsenv_unit_variable(&s->unit, name) != NULL)
             return name;
-    }
     return NULL;
+}
+
+static void report_unknown(const KMSENV_SERVICE *s, KMSENV_REPORT *report)
+{
+    const char *const *name = kmsenv_program_names();
+    char list[1024] = "";
+
+    for (; *name != NULL; name++)
+        snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s", *list == '\0' ? "" : ", ", *name);
+    kmsenv_reportf(report, KMSENV_CHECK_NOTE, s->subject, NULL, "nothing is known of it here; it is of: %s", list);
 }
 
 void kmsenv_service_check_program(KMSENV_SERVICE *s, KMSENV_REPORT *report)
@@ -131,7 +137,10 @@ void kmsenv_service_check_program(KMSENV_SERVICE *s, KMSENV_REPORT *report)
     char path[PATH_ROOM];
     const char *reason, *variable = variable_of(s);
 
-    if (*s->known != '\0' && kmsenv_program_report(s->known, report) == KMSENV_HABIT_CLEARS_ENVIRONMENT && variable != NULL)
+    s->habit = *s->known == '\0' ? KMSENV_HABIT_UNKNOWN : kmsenv_program_report(s->known, report);
+    if (s->asked && s->habit == KMSENV_HABIT_UNKNOWN)
+        report_unknown(s, report);
+    if (s->habit == KMSENV_HABIT_CLEARS_ENVIRONMENT && variable != NULL)
         kmsenv_reportf(report, KMSENV_CHECK_FAILED, s->subject, remedy, "the unit sets %s, which %s does not hand on", variable, s->known);
     if (*s->program == '\0')
         return;
@@ -146,6 +155,19 @@ void kmsenv_service_check_program(KMSENV_SERVICE *s, KMSENV_REPORT *report)
     else
         kmsenv_reportf(report, KMSENV_CHECK_NOTE, s->subject, remedy, "%s %s: OPENSSL_CONF and KMSENV_ variables are ignored in it",
                        s->program, reason);
+}
+
+/* A service has no option -provider: what its configuration does not load is not there. */
+void kmsenv_service_check_use(const KMSENV_SERVICE *s, const KMSENV_INSTALLATION *in, KMSENV_REPORT *report)
+{
+    const char *file = in->file == NULL ? "OpenSSL's own openssl.cnf, which is not there" : in->file;
+
+    if (in->section == NULL && *s->unit.name != '\0')
+        kmsenv_reportf(report, KMSENV_CHECK_FAILED, s->subject, "add kmsenv to that file, or in a drop-in: Environment=OPENSSL_CONF= with a file "
+                       "that has it", "it does not load kmsenv: its configuration is %s, which does not list it", file);
+    if (in->section != NULL && s->habit == KMSENV_HABIT_NODEJS_CONF && kmsenv_installation_get(in, NULL, "nodejs_conf") == NULL)
+        kmsenv_reportf(report, KMSENV_CHECK_FAILED, s->subject, "add beside openssl_conf, with the same value: nodejs_conf",
+                       "it does not load kmsenv: %s has no line nodejs_conf", file);
 }
 
 /* --- its user ------------------------------------------------------------- */

@@ -7,6 +7,10 @@
 
 # define KMSENV_DROPIN_MAX 8192
 
+typedef enum kmsenv_habit_en {
+    KMSENV_HABIT_UNKNOWN, KMSENV_HABIT_NONE, KMSENV_HABIT_CLEARS_ENVIRONMENT, KMSENV_HABIT_NODEJS_CONF, KMSENV_HABIT_NOT_OPENSSL
+} KMSENV_HABIT;
+
 typedef struct kmsenv_service_st {
     KMSENV_UNIT unit;             /* of --service; unit.name "" = none */
     const char *root;             /* of --root */
@@ -14,6 +18,8 @@ typedef struct kmsenv_service_st {
     char user[64];                /* that it runs as; "" = the one who asks */
     char program[512];            /* its file, absolute; "" = not known */
     char known[64];               /* the name that it is known by (doctor_programs.c): that of --program, or of the file */
+    int asked;                    /* that name is of --program */
+    KMSENV_HABIT habit;
     KMSENV_NEEDS needs;
     char dropin[KMSENV_DROPIN_MAX];
 } KMSENV_SERVICE;
@@ -29,8 +35,9 @@ void kmsenv_service_reset(KMSENV_SERVICE *s);
 void kmsenv_service_check_program(KMSENV_SERVICE *s, KMSENV_REPORT *report);
 /* For good: this process goes on as its user. 0 if the user is unknown. As another user than root: says so, and goes on as that. */
 int kmsenv_service_become_user(KMSENV_SERVICE *s, KMSENV_REPORT *report);
-/* doctor_sandbox.c: does its configuration load kmsenv? The unit's settings against s->needs. */
+/* Does its configuration load kmsenv, for this program? */
 void kmsenv_service_check_use(const KMSENV_SERVICE *s, const KMSENV_INSTALLATION *in, KMSENV_REPORT *report);
+/* doctor_sandbox.c: the unit's settings against s->needs. */
 void kmsenv_service_check_sandbox(KMSENV_SERVICE *s, KMSENV_REPORT *report);
 /* doctor_apparmor.c: the profile for the program, if there is one, against s->needs. */
 void kmsenv_service_check_apparmor(KMSENV_SERVICE *s, KMSENV_REPORT *report);
@@ -38,9 +45,6 @@ void kmsenv_service_check_apparmor(KMSENV_SERVICE *s, KMSENV_REPORT *report);
 void kmsenv_service_add_dropin(KMSENV_SERVICE *s, const char *line);
 
 /* doctor_programs.c: what is known about programs, as notes. */
-typedef enum kmsenv_habit_en {
-    KMSENV_HABIT_NONE, KMSENV_HABIT_CLEARS_ENVIRONMENT, KMSENV_HABIT_NODEJS_CONF, KMSENV_HABIT_NOT_OPENSSL
-} KMSENV_HABIT;
 /* Reports the notes about a program; returns its habit. */
 KMSENV_HABIT kmsenv_program_report(const char *name, KMSENV_REPORT *report);
 /* Names of the programs, the list ended by NULL. */

@@ -32,6 +32,8 @@ int kmsenv_unit_word(const char **rest, char *out, size_t room);
 void kmsenv_unit_read_environment(KMSENV_UNIT *unit);
 /* A variable as the service has it, NULL if it has none. */
 const char *kmsenv_unit_variable(const KMSENV_UNIT *unit, const char *name);
+/* The name of the variable at *at in the environment, which goes on to the next; 0 at the end. A name may come twice. */
+int kmsenv_unit_variable_at(const KMSENV_UNIT *unit, size_t *at, char *name, size_t room);
 /* The program that it starts, "" if that cannot be told. Returns out. */
 const char *kmsenv_unit_program(const KMSENV_UNIT *unit, char *out, size_t room);
 

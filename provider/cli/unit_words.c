@@ -113,6 +113,15 @@ const char *kmsenv_unit_variable(const KMSENV_UNIT *unit, const char *name)
     return is_unset(unit, name) ? NULL : found;
 }
 
+int kmsenv_unit_variable_at(const KMSENV_UNIT *unit, size_t *at, char *name, size_t room)
+{
+    if (*at >= unit->environment_len)
+        return 0;
+    snprintf(name, room, "%.*s", (int)strcspn(unit->environment + *at, "="), unit->environment + *at);
+    *at += strlen(unit->environment + *at) + 1;
+    return 1;
+}
+
 /* ExecStart= may begin with characters that change how it is run. */
 const char *kmsenv_unit_program(const KMSENV_UNIT *unit, char *out, size_t room)
 {

@@ -4,9 +4,10 @@ import os
 import re
 import shutil
 import stat
+import subprocess
 
 import common
-from cli_common import CliScenario, main
+from cli_common import CLI, CliScenario, main
 
 TENCENT = {"kms": "tencent", "region": "ap-guangzhou", "key-id": "23e80852-1e38-11e9-b129-5cb9019b4b01",
            "endpoint": "http://127.0.0.1:1", "insecure-http": "yes", "secret-id": "env:TEST_SECRET_ID", "secret-key": "env:TEST_SECRET_KEY"}
@@ -321,6 +322,48 @@ class Users(ServiceScenario):
         self.found(report, "failed", "does not get to section [kmsenv_sect]", subject="configuration file")
 
 
+class System(ServiceScenario):
+    """OpenSSL's own openssl.cnf, with another file mounted over it: everybody uses that."""
+
+    def system(self, config, *arguments):
+        mount = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+        return self.run_mounted(["unshare", "--mount", "sh", "-c", mount, "-", config, self.file_of_openssl()], *arguments)
+
+    def file_of_openssl(self):
+        directory = re.search(rb'OPENSSLDIR: "(.*)"', self.openssl("version", "-d").stdout)[1].decode()
+        return os.path.realpath(os.path.join(directory, "openssl.cnf"))
+
+    def run_mounted(self, command, *arguments):
+        run = subprocess.run([*command, CLI, "doctor", "--offline", "--json", *arguments], capture_output=True, timeout=60, cwd=self.dir,
+                             env=common.clean_environment(HOME=self.dir))
+        self.assertEqual(run.stderr, b"", run)
+        return json.loads(run.stdout)
+
+    def setUp(self):
+        super().setUp()
+        if subprocess.run(["unshare", "--mount", "true"], capture_output=True, timeout=20).returncode != 0:
+            self.skipTest("mounting a file over another one needs root")
+
+    def test_readable_by_all(self):
+        config = self.local_config()
+        os.chmod(config, 0o644)
+        self.assertEqual(len([m for _, m in self.about(self.system(config), "configuration file") if "without kmsenv" in m]), 0)
+        os.chmod(config, 0o640)
+        report = self.system(config)
+        self.assertEqual(report["failed"], 0, report)
+        self.found(report, "note", "mode 0640", "go on without kmsenv", subject="configuration file")
+        self.assertEqual(len(self.about(self.report("--offline", "--config", config, status=0), "configuration file")), 1, "not the system's")
+
+    def test_node(self):
+        """Where it is installed its users expect it to work."""
+        config = self.local_config()
+        node = [n for n in ("/usr/bin/node", "/usr/bin/nodejs", "/usr/local/bin/node") if os.access(n, os.X_OK)]
+        self.assertEqual([o for o, _ in self.about(self.system(config), "node")], ["note"] if node else [])
+        with open(config, encoding="utf-8") as source:
+            config = self.file("node.cnf", "nodejs_conf = init\n" + source.read())
+        self.assertEqual(self.about(self.system(config), "node"), [])
+
+
 class Programs(ServiceScenario):
     def test_program(self):
         for name in ("postfix", "/usr/lib/postfix/sbin/master"):
@@ -328,7 +371,16 @@ class Programs(ServiceScenario):
             self.assertIn("import_environment", [c for c in report["checks"] if c["subject"] == "program postfix"][0]["remedy"])
         self.assertEqual(self.report("--program", "wget", "--root", self.root, status=1)["failed"], 1)
         report = self.report("--program", "nosuch", "--root", self.root, status=0)
-        self.assertNotIn("program nosuch", [c["subject"] for c in report["checks"]])
+        self.found(report, "note", "nothing is known of it", "postfix", subject="program nosuch")
+
+    def test_node(self):
+        self.configure()
+        self.unit("ExecStart=/usr/bin/node server.js", "Environment=OPENSSL_CONF=/etc/web/openssl.cnf")
+        self.found(self.below(status=1), "failed", "no line nodejs_conf")
+        with open(self.root + "/etc/web/openssl.cnf", encoding="utf-8") as source:
+            text = source.read()
+        self.put("/etc/web/openssl.cnf", "nodejs_conf = init\n" + text)
+        self.below(status=0)
 
     def test_cleared_environment(self):
         self.configure()

@@ -14,10 +14,10 @@ class Doctor(CliScenario):
     def doctor(self, config, *arguments, environment=None, status=0):
         """The checks of the report, as {subject: [check]}."""
         run = self.cli("doctor", "--json", *(["--config", config] if config else []), *arguments, environment=environment)
-        self.assertEqual((run.returncode, run.stderr), (status, b""), run)
+        self.assertEqual((run.returncode, run.stderr), (run.returncode if status is None else status, b""), run)
         report = json.loads(run.stdout)
         self.assertEqual(report["failed"], sum(c["outcome"] == "failed" for c in report["checks"]))
-        self.assertEqual(report["failed"] > 0, status == 1)
+        self.assertEqual(report["failed"] > 0, run.returncode == 1)
         found = {}
         for check in report["checks"]:
             found.setdefault(check["subject"], []).append(check)
@@ -171,6 +171,25 @@ class Doctor(CliScenario):
         run = self.cli("doctor", "--config", config)
         self.assertRegex(run.stdout.decode(), r"(?m)^FAILED +setting secret-key: .*mode 0644")
         self.assertNotIn(b"literalsecret", run.stdout + run.stderr)
+
+    def test_credentials_of_others(self):
+        for setting, kind in (("credentials-file", "aws"), ("token-file", "vault")):
+            file = self.file(setting, "x")
+            profile = {"kms": kind, "key-id": "k", setting: file, **({"region": "eu-central-1"} if kind == "aws" else {"endpoint": "https://127.0.0.1:1"})}
+            config = self.config({"main": profile})
+            for mode, outcomes in ((0o640, []), (0o644, ["note"])):
+                os.chmod(file, mode)
+                found = self.doctor(config, "--offline", status=None).get("setting " + setting, [])
+                self.assertEqual([c["outcome"] for c in found], outcomes)
+            os.unlink(file)
+            self.assertEqual([c["outcome"] for c in self.doctor(config, "--offline", status=1)["setting " + setting]], ["failed"])
+
+    def test_keyring_of_a_group(self):
+        os.mkdir(self.path("keys"))
+        config = self.local_config(keyring=self.path("keys"))
+        for mode, outcome in ((0o750, "ok"), (0o770, "note"), (0o777, "failed"), (0o1777, "ok")):
+            os.chmod(self.path("keys"), mode)
+            self.assertEqual([c["outcome"] for c in self.doctor(config, "--offline", status=int(outcome == "failed"))["setting keyring"]], [outcome])
 
     def test_keyring(self):
         os.mkdir(self.path("keys"))
