@@ -31,7 +31,7 @@ static void check_key_file(const KMSENV_INSTALLATION *in, const char *subject, c
     KMSENV_LOCAL_KEY *key = kmsenv_local_key_load(value, &err);
 
     (void)in;
-    if (key == NULL && access(value, F_OK) != 0 && errno != ENOENT)
+    if (key == NULL && access(value, R_OK) != 0 && errno == EACCES)
         kmsenv_report(report, KMSENV_CHECK_FAILED, subject, obstacle(value, KMSENV_NEED_READ), "give this user access to it");
     else if (key == NULL)
         kmsenv_report(report, KMSENV_CHECK_FAILED, subject, err.text, kmsenv_doctor_remedy(err.reason));

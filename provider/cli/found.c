@@ -181,10 +181,19 @@ static int look_at_message(KMSENV_FOUND *found, int fd, const unsigned char *sni
     return ok;
 }
 
-int kmsenv_found_look(KMSENV_FOUND *found, const char *path, int follow, KMSENV_ERROR *err)
+static int is_text(const unsigned char *p, size_t n)
+{
+    size_t i;
+
+    for (i = 0; i < n && (p[i] == '\t' || p[i] == '\n' || p[i] == '\r' || (p[i] >= ' ' && p[i] < 0x7f)); i++)
+        ;
+    return i == n;
+}
+
+int kmsenv_found_look(KMSENV_FOUND *found, const char *path, int named, KMSENV_ERROR *err)
 {
     unsigned char sniffed[SNIFF_LEN];
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (follow ? 0 : O_NOFOLLOW)), ok = 1;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (named ? 0 : O_NOFOLLOW)), ok = 1;
     struct stat st;
     ssize_t n;
 
@@ -192,10 +201,10 @@ int kmsenv_found_look(KMSENV_FOUND *found, const char *path, int follow, KMSENV_
     if (fd < 0)
         return unreadable(err);
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
-        ok = follow ? kmsenv_error_set(err, KMSENV_R_NOT_AN_ENVELOPE, "not a regular file") : 1;
+        ok = named ? kmsenv_error_set(err, KMSENV_R_NOT_AN_ENVELOPE, "not a regular file") : 1;
     else if ((n = read_up_to(fd, sniffed, sizeof(sniffed), err)) < 0)
         ok = 0;
-    else if (n >= (ssize_t)strlen(BEGIN) && memcmp(sniffed, BEGIN, strlen(BEGIN)) == 0)
+    else if (n >= (ssize_t)strlen(BEGIN) && (memcmp(sniffed, BEGIN, strlen(BEGIN)) == 0 || (named && is_text(sniffed, (size_t)n))))
         ok = look_at_pem(found, fd, sniffed, (size_t)n, err);
     else if (n > 4 && sniffed[0] == 0x30 && memmem(sniffed, (size_t)n, KMSENV_FORMAT_NAME, strlen(KMSENV_FORMAT_NAME)) != NULL)
         ok = look_at_message(found, fd, sniffed, (size_t)n, err);

@@ -17,11 +17,11 @@ typedef struct kmsenv_found_st {
 } KMSENV_FOUND;
 
 /*
- * follow: a link that the last part of path may be. 1 with *found, whose kind is NULL if there is nothing of ours; 0 with
+ * named: by the user. It may be a link then, and have text before a PEM block. 1 with *found, whose kind is NULL if there is nothing of ours; 0 with
  * err if the file cannot be read, or what is ours in it is damaged. To be reset in any case. Only regular files are opened
  * for more than a look.
  */
-int kmsenv_found_look(KMSENV_FOUND *found, const char *path, int follow, KMSENV_ERROR *err);
+int kmsenv_found_look(KMSENV_FOUND *found, const char *path, int named, KMSENV_ERROR *err);
 void kmsenv_found_reset(KMSENV_FOUND *found);
 
 #endif

@@ -19,11 +19,13 @@
 
 #define PATH_ROOM 4096
 
+/* Only the configuration can be relative: to where we are. */
 static void add(KMSENV_NEEDS *needs, KMSENV_NEED_KIND kind, const char *path, const char *what)
 {
-    char *copy;
+    char here[PATH_ROOM], *copy = NULL;
 
-    if (*path != '/' || needs->count == KMSENV_NEEDS_MAX || (copy = strdup(path)) == NULL)
+    if (needs->count == KMSENV_NEEDS_MAX || (*path != '/' && getcwd(here, sizeof(here)) == NULL)
+            || asprintf(&copy, "%s%s%s", *path == '/' ? "" : here, *path == '/' ? "" : "/", path) < 0)
         return;
     needs->need[needs->count].kind = kind;
     needs->need[needs->count].path = copy;
@@ -75,7 +77,7 @@ static void add_value(KMSENV_NEEDS *needs, const KMSENV_SETTING *s, const char *
         add(needs, KMSENV_NEED_READ, value + 5, s->name);
     else if (s->type == KMSENV_PATHS)
         add_paths(needs, value, s->name);
-    else if (strcmp(s->name, "audit-log") == 0)
+    else if (strcmp(s->name, "audit-log") == 0 && *value == '/')
         add(needs, KMSENV_NEED_APPEND, value, s->name);
     else if (s->type == KMSENV_PATH)
         add(needs, KMSENV_NEED_READ, value, s->name);

@@ -222,10 +222,12 @@ static int read_main_file(KMSENV_UNIT *unit, char *real, size_t room)
     for (i = 0; i < 2 && *names[i] != '\0'; i++) {
         for (d = 0; d < DIRECTORIES; d++) {
             snprintf(path, sizeof(path), "%s%s/%s", unit->root, directories[d], names[i]);
-            if (!read_unit_file(unit, path))
-                continue;
             n = readlink(path, target, sizeof(target) - 1);
             target[n < 0 ? 0 : n] = '\0';
+            if (strcmp(target, "/dev/null") == 0)      /* masked */
+                return 0;
+            if (!read_unit_file(unit, path))
+                continue;
             base = strrchr(target, '/');
             snprintf(real, room, "%.255s", n <= 0 ? unit->name : base == NULL ? target : base + 1);
             return 1;
@@ -248,7 +250,7 @@ int kmsenv_unit_load(KMSENV_UNIT *unit, const char *root, const char *name, KMSE
     if (slash != NULL && !read_unit_file(unit, name))
         return kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID, "the unit file %.200s cannot be read: %s", name, strerror(errno));
     if (slash == NULL && !read_main_file(unit, real, sizeof(real)))
-        return kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID, "there is no unit file %s in %s, %s or the like", unit->name,
+        return kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID, "there is no unit file %s in %s, %s or the like, or it is masked", unit->name,
                                 directories[0], directories[4]);
     read_dropins(unit, real);
     kmsenv_unit_read_environment(unit);

@@ -99,6 +99,7 @@ class Sealed(CliScenario):
         key, certificate = pem(b"KMS SEALED KEY", self.message(self.mine)), pem(b"CERTIFICATE", os.urandom(3000))
         for count in (1, 2, 7, 30):
             self.one(self.put("bundle%d" % count, certificate * count + key), "ok", "sealed key")
+        self.one(self.put("text", b"subject=CN = example\n" + certificate + key), "ok", "sealed key")
         for size in range(3900, 4200, 7):      # a label across the end of a chunk
             path = self.put("cut", pem(b"CERTIFICATE", os.urandom(size * 3 // 4))[:size - 30].rsplit(b"\n", 1)[0] + b"\n-----END CERTIFICATE-----\n" + key)
             self.one(path, "ok", "sealed key")

@@ -196,6 +196,13 @@ class Units(ServiceScenario):
         shutil.copy(self.root + "/lib/systemd/system/web.service", self.root + "/etc/systemd/system/other.service")
         self.assertFalse(self.home_is_hidden("other"))
 
+    def test_masked(self):
+        self.unit(self.line)
+        self.report("--root", self.root, "--service", "web", status=0)
+        os.makedirs(self.root + "/etc/systemd/system")
+        os.symlink("/dev/null", self.root + "/etc/systemd/system/web.service")
+        self.found(self.report("--root", self.root, "--service", "web", status=1), "failed", "masked", subject="service")
+
     def test_syntax(self):
         self.unit("# Environment=OPENSSL_CONF=/nowhere", "  Environment = \"A=b c\" \\", "   'OPENSSL_CONF=/etc/web/openssl.cnf'  ",
                   "; ProtectHome=no", "ProtectHome = on", "Nonsense", "[Install]")
@@ -297,6 +304,11 @@ class Users(ServiceScenario):
         self.found(self.report("--config", config, status=1), "failed", "mode 0666", subject="configuration file")
         os.unlink(part)
         self.found(self.report("--config", config, status=1), "failed", part, "goes on without it", subject="configuration file")
+
+    def test_relative_configuration(self):
+        config = self.local_config()
+        os.chmod(config, 0o666)
+        self.found(self.report("--offline", "--config", os.path.basename(config), status=1), "failed", config, "mode 0666", subject="configuration file")
 
     def test_unknown_user(self):
         report = self.report("--user", "no such user", status=1)
