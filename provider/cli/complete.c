@@ -67,14 +67,15 @@ static void offer_profiles(const LINE *line)
     kmsenv_installation_reset(&in);
 }
 
+/* The option that a word is and that takes a value: --name, or a letter that is its value in the table. */
 static const struct option *find_option(const LINE *line, const char *word, size_t len)
 {
     const struct option *o;
 
-    if (len < 3 || strncmp(word, "--", 2) != 0)
-        return NULL;
     for (o = line->command->options; o->name != NULL; o++)
-        if (strlen(o->name) == len - 2 && strncmp(o->name, word + 2, len - 2) == 0 && o->has_arg != no_argument)
+        if (o->has_arg != no_argument
+                && (len > 2 && strncmp(word, "--", 2) == 0 ? strlen(o->name) == len - 2 && strncmp(o->name, word + 2, len - 2) == 0
+                                                           : len == 2 && word[0] == '-' && word[1] >= 'a' && word[1] == o->val))
             return o;
     return NULL;
 }
@@ -126,7 +127,7 @@ static void offer_words(const LINE *line, const char *option, int operand)
 
 static void complete_argument(LINE *line)
 {
-    static const char *const profiles[] = { "profile", "profiles", "to" };
+    static const char *const profiles[] = { "profile", "to", "add" };
     const struct option *option = option_at(line);
     size_t i;
     int ended, operands;

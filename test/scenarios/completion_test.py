@@ -50,6 +50,19 @@ class Completion(CliScenario):
                 self.assertIn(option, self.complete(command, option[:-1]))
             self.assertEqual(self.complete(command, "--", "--"), [], command)
 
+    def test_values(self):
+        """A name of a file, or of a profile, behind every option with a value, and behind its letter."""
+        for command in self.commands():
+            values = re.findall(r"(?m)^  --([\w-]+) ([A-Z]\S*?),?(?:, ?-(\w))?(?: |$)", self.ok(command, "--help"))
+            self.assertTrue(values or command in ("inspect", "keyring", "settings"), command)
+            for name, value, letter in values:
+                kind = self.answer(command, "--" + name, "")
+                profiles = name in ("profile", "to", "add")
+                self.assertEqual(kind, "words" if profiles or name == "program" else "files", (command, name, value))
+                self.assertEqual(self.complete(command, "--" + name, "") == ["default"], profiles, (command, name))
+                if letter:
+                    self.assertEqual(self.answer(command, "-" + letter, "-"), self.answer(command, "--" + name, "-"), (command, letter))
+
     def test_profiles(self):
         one, two = common.local_key_file(self.path("1.pem")), common.local_key_file(self.path("2.pem"))
         config = self.config({"prod": common.local_profile(one), "press": common.local_profile(two)})
