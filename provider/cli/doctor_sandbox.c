@@ -75,6 +75,15 @@ static int is_home(const char *path)
     return kmsenv_path_is_below(path, "/home") || kmsenv_path_is_below(path, "/root") || kmsenv_path_is_below(path, "/run/user");
 }
 
+/* Has the service a directory of its own there? */
+static int is_private_tmp(const KMSENV_SERVICE *s, const char *path)
+{
+    const char *value = kmsenv_unit_get(&s->unit, "PrivateTmp");
+
+    return value != NULL && (kmsenv_unit_is_on(&s->unit, "PrivateTmp") || strcmp(value, "disconnected") == 0)
+        && (kmsenv_path_is_below(path, "/tmp") || kmsenv_path_is_below(path, "/var/tmp"));
+}
+
 static void check_hidden(KMSENV_SERVICE *s, size_t i, KMSENV_REPORT *report)
 {
     const char *path = s->needs.need[i].path, *home = kmsenv_unit_get(&s->unit, "ProtectHome");
@@ -84,8 +93,7 @@ static void check_hidden(KMSENV_SERVICE *s, size_t i, KMSENV_REPORT *report)
     if (home != NULL && strcmp(home, "read-only") != 0 && (kmsenv_unit_is_on(&s->unit, "ProtectHome") || strcmp(home, "tmpfs") == 0)
             && is_home(path))
         path_trap(s, "ProtectHome", i, "hides", "BindReadOnlyPaths", report);
-    else if (kmsenv_unit_is_on(&s->unit, "PrivateTmp")
-             && (kmsenv_path_is_below(path, "/tmp") || kmsenv_path_is_below(path, "/var/tmp")))
+    else if (is_private_tmp(s, path))
         path_trap(s, "PrivateTmp", i, "puts an empty directory over", "BindReadOnlyPaths", report);
     else if (unit_has(s, "InaccessiblePaths", path))
         path_trap(s, "InaccessiblePaths", i, "hides", "BindReadOnlyPaths", report);
@@ -113,10 +121,8 @@ static int is_read_only_system(const char *level, const char *path)
 static void check_written(KMSENV_SERVICE *s, size_t i, KMSENV_REPORT *report)
 {
     const char *path = s->needs.need[i].path, *home = kmsenv_unit_get(&s->unit, "ProtectHome");
-    int private_tmp = kmsenv_unit_is_on(&s->unit, "PrivateTmp")
-                      && (kmsenv_path_is_below(path, "/tmp") || kmsenv_path_is_below(path, "/var/tmp"));
 
-    if (s->needs.need[i].kind != KMSENV_NEED_APPEND || private_tmp || unit_has(s, "ReadWritePaths", path)
+    if (s->needs.need[i].kind != KMSENV_NEED_APPEND || is_private_tmp(s, path) || unit_has(s, "ReadWritePaths", path)
             || own_directory_has(s, path) || unit_has(s, "BindPaths", path))
         return;
     if (is_read_only_system(kmsenv_unit_get(&s->unit, "ProtectSystem"), path))

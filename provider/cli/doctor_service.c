@@ -58,7 +58,8 @@ static int open_unit(KMSENV_SERVICE *s, const char *unit, KMSENV_REPORT *report)
     snprintf(s->user, sizeof(s->user), "%s", user == NULL ? "root" : user);
     kmsenv_unit_program(&s->unit, s->program, sizeof(s->program));
     if (kmsenv_unit_is_on(&s->unit, "DynamicUser"))
-        kmsenv_report(report, KMSENV_CHECK_NOTE, s->subject, "DynamicUser=yes: its user exists only while it runs; nobody stands for it here", NULL);
+        kmsenv_report(report, KMSENV_CHECK_NOTE, s->subject, "DynamicUser=yes: its user exists only while it runs; nobody stands for it here. It implies PrivateTmp=yes, ProtectSystem=strict and "
+                      "ProtectHome=read-only", NULL);
     if (s->unit.unread != NULL)
         kmsenv_reportf(report, KMSENV_CHECK_NOTE, s->subject, "run doctor as root", "EnvironmentFile=%s cannot be read", s->unit.unread);
     return 1;

@@ -61,8 +61,8 @@ static const char *spread(const char *value, char *out, size_t room)
 
 static void set(KMSENV_UNIT *unit, const char *name, const char *text)
 {
-    char room[KMSENV_UNIT_VALUE_MAX];
-    const char *value = spread(text, room, sizeof(room));
+    char room[KMSENV_UNIT_VALUE_MAX], expanded[KMSENV_UNIT_VALUE_MAX];
+    const char *value = spread(kmsenv_unit_expand(unit, text, expanded, sizeof(expanded)), room, sizeof(room));
     int i = find(name);
     char *now = i < 0 ? NULL : unit->value[i], *whole = NULL;
     size_t len = now == NULL ? 0 : strlen(now);
@@ -124,6 +124,19 @@ static int read_unit_file(KMSENV_UNIT *unit, const char *path)
     free(line);
     fclose(file);
     return 1;
+}
+
+/* What DynamicUser=yes means besides. */
+static void imply(KMSENV_UNIT *unit)
+{
+    const char *home = kmsenv_unit_get(unit, "ProtectHome");
+
+    if (!kmsenv_unit_is_on(unit, "DynamicUser"))
+        return;
+    set(unit, "PrivateTmp", "yes");
+    set(unit, "ProtectSystem", "strict");
+    if (home == NULL || (strcmp(home, "tmpfs") != 0 && !kmsenv_unit_is_on(unit, "ProtectHome")))
+        set(unit, "ProtectHome", "read-only");
 }
 
 /* --- drop-ins ------------------------------------------------------------- */
@@ -253,6 +266,7 @@ int kmsenv_unit_load(KMSENV_UNIT *unit, const char *root, const char *name, KMSE
         return kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID, "there is no unit file %s in %s, %s or the like, or it is masked", unit->name,
                                 directories[0], directories[4]);
     read_dropins(unit, real);
+    imply(unit);
     kmsenv_unit_read_environment(unit);
     return 1;
 }

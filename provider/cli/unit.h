@@ -28,6 +28,8 @@ const char *kmsenv_unit_get(const KMSENV_UNIT *unit, const char *setting);
 int kmsenv_unit_is_on(const KMSENV_UNIT *unit, const char *setting);
 /* The next word of a value, without quotes; *rest goes on behind it. 0 at the end. A word too long for out is cut. */
 int kmsenv_unit_word(const char **rest, char *out, size_t room);
+/* Text with the specifiers in it replaced: those of names and of directories; others stay. Returns out. unit_words.c. */
+const char *kmsenv_unit_expand(const KMSENV_UNIT *unit, const char *text, char *out, size_t room);
 /* Environment= and EnvironmentFile= into unit->environment. unit_words.c; kmsenv_unit_load() calls it. */
 void kmsenv_unit_read_environment(KMSENV_UNIT *unit);
 /* A variable as the service has it, NULL if it has none. */

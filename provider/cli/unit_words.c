@@ -33,6 +33,44 @@ int kmsenv_unit_word(const char **rest, char *out, size_t room)
     return 1;
 }
 
+/* What a specifier stands for, into out; 0 if it is not known. */
+static int specifier(const KMSENV_UNIT *unit, char c, char *out, size_t room)
+{
+    static const struct { char c; const char *text; } directory[] = {
+        { '%', "%" }, { 'C', "/var/cache" }, { 'E', "/etc" }, { 'L', "/var/log" }, { 'S', "/var/lib" }, { 't', "/run" },
+        { 'T', "/tmp" }, { 'V', "/var/tmp" },
+    };
+    const char *at = strchr(unit->name, '@'), *dot = strrchr(unit->name, '.');
+    size_t i, len = dot == NULL ? strlen(unit->name) : (size_t)(dot - unit->name);
+    size_t prefix = at == NULL ? len : (size_t)(at - unit->name);
+
+    for (i = 0; i < sizeof(directory) / sizeof(directory[0]); i++)
+        if (directory[i].c == c)
+            return snprintf(out, room, "%s", directory[i].text) > 0;
+    if (c == 'n')
+        return snprintf(out, room, "%s", unit->name) > 0;
+    if (c == 'N' || c == 'p')
+        return snprintf(out, room, "%.*s", (int)(c == 'N' ? len : prefix), unit->name) > 0;
+    return (c == 'i' || c == 'I') && at != NULL && len > prefix && snprintf(out, room, "%.*s", (int)(len - prefix - 1), at + 1) > 0;
+}
+
+const char *kmsenv_unit_expand(const KMSENV_UNIT *unit, const char *text, char *out, size_t room)
+{
+    char word[256];
+    size_t n = 0;
+
+    for (; *text != '\0' && n + sizeof(word) < room; text++) {
+        if (*text == '%' && text[1] != '\0' && specifier(unit, text[1], word, sizeof(word))) {
+            n += (size_t)snprintf(out + n, room - n, "%s", word);
+            text++;
+        } else {
+            out[n++] = *text;
+        }
+    }
+    out[n] = '\0';
+    return out;
+}
+
 /* The last assignment of a variable counts; kmsenv_unit_variable() looks for it from the end. */
 static void add(KMSENV_UNIT *unit, const char *assignment)
 {

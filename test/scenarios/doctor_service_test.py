@@ -94,6 +94,7 @@ class Sandbox(ServiceScenario):
         self.harmless("ProtectHome=no", profile=home)
         self.harmless("ProtectHome=read-only", profile=home)
         self.harmless("BindReadOnlyPaths=/home/web", "ProtectHome=yes", profile=home)
+        self.trap("PrivateTmp=disconnected", profile=common.local_profile("/tmp/key.pem"))
         self.trap("PrivateTmp=yes", says=("/var/tmp/key.pem",), profile=common.local_profile("/var/tmp/key.pem"))
         self.trap("InaccessiblePaths=-/srv /etc/web", says=("/etc/web/key.pem",))
         self.trap("TemporaryFileSystem=/etc/web:ro", says=("/etc/web/openssl.cnf (the configuration)",))
@@ -141,6 +142,22 @@ class Sandbox(ServiceScenario):
         self.trap("SystemCallFilter=~@privileged @memlock", outcome="note")
         self.trap("SystemCallFilter=@basic-io", outcome="note")
 
+    def test_dynamic_user(self):
+        self.unit("Environment=OPENSSL_CONF=/etc/web/openssl.cnf", "DynamicUser=yes", "ProtectHome=no")
+        self.configure(common.local_profile("/var/tmp/key.pem"), audit_log="/home/web/audit.log")
+        report = self.below(status=1)
+        self.found(report, "failed", "PrivateTmp=yes", "/var/tmp/key.pem")
+        self.found(report, "failed", "ProtectSystem=strict", "/home/web/audit.log")
+        self.found(report, "note", "nobody stands for it")
+
+    def test_specifiers(self):
+        """systemd replaces them in most settings."""
+        log = {"audit_log": "/var/log/web/a.log"}
+        for path in ("/var/log/%p", "%L/%N", "/var/%%/.. %L/web", "/var/log/%n /var/log"):
+            self.harmless("ReadWritePaths=" + path, "ProtectSystem=strict", **log)
+        for path in ("/var/log/%%p", "/var/log/%n", "/var/log/%i", "%", "%Z"):
+            self.trap("ReadWritePaths=" + path, "ProtectSystem=strict", **log)
+
     def test_others(self):
         self.trap("RootDirectory=/srv/web", outcome="note")
         self.trap("CapabilityBoundingSet=CAP_NET_BIND_SERVICE", outcome="note", says=("belong to root",))
@@ -186,6 +203,9 @@ class Units(ServiceScenario):
     def test_templates_and_aliases(self):
         self.unit(self.line, "ProtectHome=yes", name="web@.service")
         self.assertTrue(self.home_is_hidden("web@main"))
+        self.unit("Environment=OPENSSL_CONF=/etc/%p/%i.cnf", "ProtectHome=yes", name="web@.service")
+        self.assertTrue(self.home_is_hidden("web@openssl"))
+        self.unit(self.line, "ProtectHome=yes", name="web@.service")
         self.assertTrue(self.home_is_hidden("web@main.service"))
         self.put("/etc/systemd/system/web@.service.d/a.conf", "[Service]\nProtectHome=no\n")
         self.assertFalse(self.home_is_hidden("web@main"))
