@@ -1,7 +1,4 @@
-/*
- * What is known about programs: where each reads a private key, as whom, and what it does with the environment. Found by
- * running them with sealed keys; see also the manual page.
- */
+/* What is known about programs: where each reads a private key, as whom, and what it does with the environment. */
 #include <stdio.h>
 #include <string.h>
 #include "cli/doctor_service.h"

@@ -117,6 +117,7 @@ class Sealed(CliScenario):
         for name, data in (("short", message[:100]), ("version", message.replace(b"\x02\x01\x01", b"\x02\x01\x02", 1)),
                            ("pem", b"-----BEGIN KMS SEALED KEY-----\n!!!!\n-----END KMS SEALED KEY-----\n"),
                            ("open", b"-----BEGIN KMS SEALED KEY-----\nAAAA\n"), ("inside", pem(b"KMS SEALED KEY", message[:60])),
+                           ("body", pem(b"KMS SEALED KEY", message[:-len(common.TEXT) - 10])),
                            ("dek", pem(b"KMS DATA KEY", b"\x30\x03\x02\x01\x05"))):
             self.one(self.put(name, data), "failed")
 

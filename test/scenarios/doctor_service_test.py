@@ -188,6 +188,8 @@ class Units(ServiceScenario):
         self.assertTrue(self.home_is_hidden())
         self.put("/lib/systemd/system/web.service.d/50.conf", "[Service]\nProtectHome=no\n")
         self.assertFalse(self.home_is_hidden())
+        self.put("/etc/systemd/system/web.service.d/50.conf", "[Service]\n")
+        self.assertTrue(self.home_is_hidden(), "one in /etc takes the place of that in /lib")
         self.put("/etc/systemd/system/web.service.d/60.conf", "[Service]\nProtectHome=yes\n")
         self.assertTrue(self.home_is_hidden())
         self.put("/etc/systemd/system/web.service.d/50.conf", "[Service]\n")
@@ -504,7 +506,8 @@ class AppArmor(ServiceScenario):
     def test_hostile(self):
         """Loops of includes, patterns that explode: bounded, and taken for allowed."""
         self.put("/etc/apparmor.d/loop", "#include <loop>\n#include <loop>\n")
-        self.profile("#include <loop>", "/" + "{a,{b," * 40 + " r,", "/" + "**a" * 60 + " r,", "{" * 3000 + " r,", "@{X}" * 900 + " r,", "/etc/[ r,")
+        self.profile("#include <loop>", "/" + "{a,{b," * 40 + " r,", "/" + "**a" * 60 + " r,", "{" * 3000 + " r,", "@{X}" * 900 + " r,", "/etc/[ r,",
+                     "/" + "{**,**}" * 20 + "~ r,")
         self.put("/etc/apparmor.d/tunables/global", "@{X}=@{X} @{X}\n@{Y\n")
         self.cli("doctor", "--root", self.root, "--service", "web", timeout=30)
 
