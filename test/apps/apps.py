@@ -232,14 +232,11 @@ class AppCase(common.Scenario):
         self.assert_from_package()
 
 
-class ServerCase(AppCase):
-    """A TLS server."""
+class KeyCase(AppCase):
+    """A program that loads sealed private keys, as a server or otherwise."""
 
-    several = False         # one process serves with several keys, each at a port
+    several = False         # one start is with several keys
     calls = 1               # KMS calls that a start makes for a key
-    http = False            # curl is to get `says` from it
-    says = "it works"
-    starttls = None         # protocol, as openssl s_client calls it
     tells = True            # what it prints has the reason why the key cannot be had; else only the audit log has it
     down_type = "p256"      # the key that it cannot have then
 
@@ -248,15 +245,91 @@ class ServerCase(AppCase):
         raise NotImplementedError
 
     def start(self, place):
+        """The program, which has its keys."""
+        raise NotImplementedError
+
+    def assert_works(self, place):
+        raise NotImplementedError
+
+    def groups(self):
+        """The types of keys of each start."""
+        return [tuple(pki.TYPES)] if self.several else [(name,) for name in pki.TYPES]
+
+    def check(self):
+        """With each type of key and each kind of KMS."""
+        for kind in KINDS:
+            for types in self.groups():
+                with self.subTest(kms=kind, keys=types):
+                    place = self.place(kind, types)
+                    before, calls = self.kms.calls(), self.calls * len(set(types))
+                    with self.start(place) as running:
+                        self.assert_works(place)
+                        self.assertEqual(running.prompt(), "")
+                    self.assertEqual(place.unsealed(), calls)
+                    self.assertEqual(self.kms.calls() - before, calls if kind == "tencent" else 0)
+                    self.assert_no_trace(place)
+
+    def check_with_the_systems_configuration(self):
+        """As a service of the system has it: no OPENSSL_CONF."""
+        if self.system:
+            return     # so do all the others
+        self.system = True
+        self.require_privileges()
+        place = self.place("local", ["ed25519"])
+        with self.start(place):
+            self.assert_works(place)
+        self.assertEqual(place.unsealed(), self.calls)
+
+    # Without its key
+
+    def down_place(self, how):
+        if how == "denies":
+            self.kms.misbehave({"do": "denied", "action": UNSEAL})
+            return self.place("tencent", [self.down_type])
+        nobody = socket.socket()
+        self.addCleanup(nobody.close)
+        nobody.bind(("127.0.0.1", 0))
+        if how == "never answers":
+            nobody.listen(16)
+        return self.place("tencent", [self.down_type], "https://127.0.0.1:%d" % nobody.getsockname()[1])
+
+    def assert_down(self, place, running):
+        """It does not start."""
+        status = running.ended_by(TO_END)
+        self.assertIsNotNone(status, "goes on, or hangs:\n" + place.logs())
+        self.assertNotEqual(status, 0, place.logs())
+
+    def check_without_its_key(self):
+        """Four at the same time: three ways of a KMS to be down, and a sealed key where nothing is said of kmsenv."""
+        self.sealed_key(self.down_type, "tencent")
+        places = {how: self.down_place(how) for how in DOWN}
+        places["no provider"] = self.place("local", [self.down_type], provider=False)
+        started = {how: self.run_in(place, self.command(place)) for how, place in places.items()}
+        for how, running in started.items():
+            with self.subTest(kms=how):
+                self.assert_down(places[how], running)
+                self.assertEqual(running.prompt(), "")
+                if how in DOWN:
+                    self.assertGreater(places[how].unsealed(DOWN[how]), 0)
+                if self.tells and how in DOWN:
+                    self.assertIn(DOWN[how], places[how].logs())
+                self.assert_no_trace(places[how])
+        self.assertGreater(self.kms.calls(UNSEAL), 0)   # the one that was denied
+
+
+class ServerCase(KeyCase):
+    """A TLS server. several: with each key at a port of its own."""
+
+    http = False            # curl is to get `says` from it
+    says = "it works"
+    starttls = None         # protocol, as openssl s_client calls it
+
+    def start(self, place):
         """The program, which serves at all its ports."""
         running = self.run_in(place, self.command(place))
         for service in place.services:
             self.assertTrue(running.listens(service.port), "does not serve:\n" + place.logs())
         return running
-
-    def groups(self):
-        """The types of keys of each start."""
-        return [tuple(pki.TYPES)] if self.several else [(name,) for name in pki.TYPES]
 
     def handshake(self, place, service, *arguments):
         """openssl s_client, without kmsenv: the chain is verified, the certificate is ours, the signature of its key."""
@@ -285,62 +358,14 @@ class ServerCase(AppCase):
             if self.http:
                 self.get(place, service)
 
+    def assert_works(self, place):
+        self.assert_serves(place)
+
     def test_serves(self):
-        for kind in KINDS:
-            for types in self.groups():
-                with self.subTest(kms=kind, keys=types):
-                    place = self.place(kind, types)
-                    before, calls = self.kms.calls(), self.calls * len(set(types))
-                    with self.start(place) as running:
-                        self.assert_serves(place)
-                        self.assertEqual(running.prompt(), "")
-                    self.assertEqual(place.unsealed(), calls)
-                    self.assertEqual(self.kms.calls() - before, calls if kind == "tencent" else 0)
-                    self.assert_no_trace(place)
+        self.check()
 
     def test_serves_with_the_system_s_configuration(self):
-        """As a service of the system has it: no OPENSSL_CONF."""
-        if self.system:
-            return     # so do all the others
-        self.system = True
-        self.require_privileges()
-        place = self.place("local", ["ed25519"])
-        with self.start(place):
-            self.assert_serves(place)
-        self.assertEqual(place.unsealed(), self.calls)
-
-    # Without its key
-
-    def down_place(self, how):
-        if how == "denies":
-            self.kms.misbehave({"do": "denied", "action": UNSEAL})
-            return self.place("tencent", [self.down_type])
-        nobody = socket.socket()
-        self.addCleanup(nobody.close)
-        nobody.bind(("127.0.0.1", 0))
-        if how == "never answers":
-            nobody.listen(16)
-        return self.place("tencent", [self.down_type], "https://127.0.0.1:%d" % nobody.getsockname()[1])
-
-    def assert_down(self, place, running):
-        """It does not start."""
-        status = running.ended_by(TO_END)
-        self.assertIsNotNone(status, "goes on, or hangs:\n" + place.logs())
-        self.assertNotEqual(status, 0, place.logs())
+        self.check_with_the_systems_configuration()
 
     def test_without_its_key(self):
-        """Four at the same time: three ways of a KMS to be down, and a sealed key where nothing is said of kmsenv."""
-        self.sealed_key(self.down_type, "tencent")
-        places = {how: self.down_place(how) for how in DOWN}
-        places["no provider"] = self.place("local", [self.down_type], provider=False)
-        started = {how: self.run_in(place, self.command(place)) for how, place in places.items()}
-        for how, running in started.items():
-            with self.subTest(kms=how):
-                self.assert_down(places[how], running)
-                self.assertEqual(running.prompt(), "")
-                if how in DOWN:
-                    self.assertGreater(places[how].unsealed(DOWN[how]), 0)
-                if self.tells and how in DOWN:
-                    self.assertIn(DOWN[how], places[how].logs())
-                self.assert_no_trace(places[how])
-        self.assertGreater(self.kms.calls(UNSEAL), 0)   # the one that was denied
+        self.check_without_its_key()

@@ -1,0 +1,74 @@
+#!/usr/bin/python3
+"""node: it reads the section nodejs_conf of openssl.cnf and not openssl_conf. Debian's is linked to the system's OpenSSL, that
+of its vendor has one of its own inside."""
+import apps
+import clients
+
+CLIENT = """const fs = require('fs');
+const [url, ca, cert, key] = process.argv.slice(1);
+const files = { ca: fs.readFileSync(ca), cert: fs.readFileSync(cert), key: fs.readFileSync(key) };
+require('https').get(url, { ...files, timeout: 15000 }, (reply) => reply.pipe(process.stdout))
+    .on('timeout', () => process.exit(1));
+"""
+SIGN = """const fs = require('fs'), crypto = require('crypto');
+const [pem, data, out] = process.argv.slice(1);
+const key = crypto.createPrivateKey(fs.readFileSync(pem));
+const digest = key.asymmetricKeyType === 'ed25519' ? null : 'sha256';
+fs.writeFileSync(out, crypto.sign(digest, fs.readFileSync(data), key));
+"""
+SERVER = """const fs = require('fs');
+const [port, cert, key, says] = process.argv.slice(1);
+const files = { cert: fs.readFileSync(cert), key: fs.readFileSync(key) };
+require('https').createServer(files, (request, reply) => reply.end(says)).listen(+port, '127.0.0.1');
+"""
+NODE = "/usr/bin/node"
+SECTION = "nodejs_conf = init\n"
+
+
+class Client(clients.ClientCase):
+    program = NODE
+
+    def command(self, place):
+        service, = place.services
+        return [self.program, "-e", CLIENT, self.url, place.ca, service.cert, service.key]
+
+
+class Crypto(clients.SignCase):
+    program = NODE
+    options = ()
+    section = True
+
+    def command(self, place):
+        return [self.program, *self.options, "-e", SIGN, place.services[0].key, place.path("data"), place.path("signature")]
+
+    def configuration(self, *arguments, **options):
+        text = super().configuration(*arguments, **options)
+        self.assertIn(SECTION, text)
+        return text if self.section else text.replace(SECTION, "")
+
+    def test_without_its_section(self):
+        """openssl does know what is in openssl_conf."""
+        self.section = False
+        place = self.place("tencent", ["p256"])
+        self.assert_loaded(place.conf)
+        running = self.run_in(place, self.command(place))
+        self.assert_down(place, running)
+        self.assertIn("unsupported", place.logs())
+        self.assertEqual((self.unseals(), place.unsealed(), running.prompt()), (0, 0, ""))
+        self.options = ("--openssl-shared-config",)
+        with self.start(place):
+            self.assert_works(place)
+        self.assertEqual(self.unseals(), 1)
+
+
+class Server(apps.ServerCase):
+    program = NODE
+    http = True
+
+    def command(self, place):
+        service, = place.services
+        return [self.program, "-e", SERVER, str(service.port), service.cert, service.key, self.says]
+
+
+if __name__ == "__main__":
+    apps.main()

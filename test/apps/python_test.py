@@ -1,0 +1,68 @@
+#!/usr/bin/python3
+"""python3: its module ssl as client and server; the package cryptography, which Debian links to the system's OpenSSL."""
+import apps
+import clients
+
+CLIENT = """import ssl, sys, urllib.request
+url, ca, cert, key = sys.argv[1:]
+context = ssl.create_default_context(cafile=ca)
+context.load_cert_chain(cert, key)
+print(urllib.request.urlopen(url, context=context, timeout=15).read().decode())
+"""
+SIGN = """import sys
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding
+key, data, out = sys.argv[1:]
+more = {"ed25519": (), "p256": (ec.ECDSA(hashes.SHA256()),), "rsa": (padding.PKCS1v15(), hashes.SHA256())}
+with open(key, "rb") as pem, open(data, "rb") as text:
+    key, text = serialization.load_pem_private_key(pem.read(), None), text.read()
+kind = "rsa" if hasattr(key, "key_size") and key.key_size > 1000 else "p256" if hasattr(key, "curve") else "ed25519"
+with open(out, "wb") as signature:
+    signature.write(key.sign(text, *more[kind]))
+"""
+SERVER = """import http.server, ssl, sys
+port, cert, key, says = sys.argv[1:]
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(says.encode())
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(cert, key)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(port)), Page, bind_and_activate=False)
+server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+server.server_bind()
+server.server_activate()
+server.serve_forever()
+"""
+PYTHON = "/usr/bin/python3"
+
+
+class Client(clients.ClientCase):
+    program = PYTHON
+    tells = False
+
+    def command(self, place):
+        service, = place.services
+        return [self.program, "-c", CLIENT, self.url, place.ca, service.cert, service.key]
+
+
+class Cryptography(clients.SignCase):
+    program = PYTHON
+
+    def command(self, place):
+        return [self.program, "-c", SIGN, place.services[0].key, place.path("data"), place.path("signature")]
+
+
+class Server(apps.ServerCase):
+    program = PYTHON
+    http = True
+    tells = False
+
+    def command(self, place):
+        service, = place.services
+        return [self.program, "-c", SERVER, str(service.port), service.cert, service.key, self.says]
+
+
+if __name__ == "__main__":
+    apps.main()

@@ -1,0 +1,77 @@
+#!/usr/bin/python3
+"""ruby: its library openssl, and Net::HTTP and WEBrick with it."""
+import apps
+import clients
+
+CLIENT = """require 'net/http'
+url, ca, cert, key = ARGV
+url = URI(url)
+http = Net::HTTP.new(url.host, url.port)
+http.use_ssl = true
+http.ca_file = ca
+http.cert = OpenSSL::X509::Certificate.new(File.read(cert))
+http.key = OpenSSL::PKey.read(File.read(key))
+puts http.get('/').body
+"""
+SIGN = """require 'openssl'
+key, data, out = ARGV
+pem = File.read(key)
+key = OpenSSL::PKey.read(pem)
+of = { 'RSA' => OpenSSL::PKey::RSA, 'EC' => OpenSSL::PKey::EC }
+[nil, *of.values].each do |form|
+  fits = form.nil? || key.is_a?(form)
+  begin
+    other = form.nil? ? key : form.new(pem)
+    raise "#{form} from a key of another type" unless fits && other.private_to_der == key.private_to_der
+  rescue OpenSSL::PKey::PKeyError
+    raise if fits
+  end
+end
+File.binwrite(out, key.sign(key.oid == 'ED25519' ? nil : 'SHA256', File.binread(data)))
+"""
+SERVER = """require 'openssl'
+require 'socket'
+port, cert, key, says = ARGV
+context = OpenSSL::SSL::SSLContext.new
+context.add_certificate(OpenSSL::X509::Certificate.new(File.read(cert)), OpenSSL::PKey.read(File.read(key)))
+server = OpenSSL::SSL::SSLServer.new(TCPServer.new('127.0.0.1', port.to_i), context)
+loop do
+  begin
+    client = server.accept
+    while (line = client.gets) && line != "\\r\\n" do end
+    client.write("HTTP/1.0 200 OK\\r\\n\\r\\n" + says)
+    client.close
+  rescue OpenSSL::SSL::SSLError, SystemCallError => e
+    warn e.message
+  end
+end
+"""
+RUBY = "/usr/bin/ruby"
+
+
+class Client(clients.ClientCase):
+    program = RUBY
+
+    def command(self, place):
+        service, = place.services
+        return [self.program, "-e", CLIENT, self.url, place.ca, service.cert, service.key]
+
+
+class PKey(clients.SignCase):
+    program = RUBY
+
+    def command(self, place):
+        return [self.program, "-e", SIGN, place.services[0].key, place.path("data"), place.path("signature")]
+
+
+class Server(apps.ServerCase):
+    program = RUBY
+    http = True
+
+    def command(self, place):
+        service, = place.services
+        return [self.program, "-e", SERVER, str(service.port), service.cert, service.key, self.says]
+
+
+if __name__ == "__main__":
+    apps.main()
