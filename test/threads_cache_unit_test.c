@@ -12,6 +12,7 @@
 #include "core/clock.h"
 #include "core/secret.h"
 #include "dek/cache.h"
+#include "kms/apart.h"
 
 #define FOREVER 3600000
 
@@ -377,6 +378,44 @@ static int test_single_flight(int fail)
     return ok;
 }
 
+typedef struct inside_st {
+    KMSENV_CACHE *cache;
+    SOURCE source;                   /* of what is asked for while a key is loaded */
+    int ok;
+} INSIDE;
+
+/* Where a KMS is called: of keys that are not there none is loaded, and none waited for. */
+static void ask_inside(void *arg)
+{
+    INSIDE *i = arg;
+
+    i->ok = failed(i->cache, "a", &i->source, KMSENV_R_KMS_REENTERED, 0)       /* the one that is being loaded */
+        && failed(i->cache, "b", &i->source, KMSENV_R_KMS_REENTERED, 0)
+        && got(i->cache, "here", 0, &i->source, 0);
+}
+
+static KMSENV_DEK *load_and_ask(void *arg, KMSENV_ERROR *err)
+{
+    return kmsenv_apart_run(ask_inside, arg) ? make_dek(1, err) : NULL;
+}
+
+static int test_inside_a_kms_call(void)
+{
+    static const KMSENV_CACHE_KEY key = { (const unsigned char *)"a", 1, 'a', 0 };
+    INSIDE inside = { .cache = cache_with(10, FOREVER, 0, FOREVER, 1000) };
+    SOURCE s = { 0 };
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    KMSENV_DEK *dek;
+    int ok = TEST_ptr(inside.cache) && got(inside.cache, "here", 0, &s, 1);
+
+    dek = ok ? kmsenv_cache_get(inside.cache, &key, load_and_ask, &inside, &err) : NULL;
+    ok = TEST_ptr(dek) && TEST_true(inside.ok) && got(inside.cache, "a", 0, &s, 1)
+        && got(inside.cache, "b", 0, &s, 2);                /* that it was refused then is not remembered */
+    kmsenv_dek_free(dek);
+    kmsenv_cache_free(inside.cache);
+    return ok;
+}
+
 /* Near its end a key is replaced by one caller; the others go on with the old one and do not wait. */
 static int test_refresh_ahead(void)
 {
@@ -446,6 +485,7 @@ int setup_tests(void)
     ADD_TEST(test_refusal_ends_use);
     ADD_TEST(test_no_negative_cache);
     ADD_ALL_TESTS(test_single_flight, 2);
+    ADD_TEST(test_inside_a_kms_call);
     ADD_TEST(test_refresh_ahead);
     ADD_TEST(test_pressure);
     ADD_TEST(test_references);

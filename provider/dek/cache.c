@@ -5,6 +5,7 @@
 #include "core/lock.h"
 #include "core/secret.h"
 #include "dek/cache.h"
+#include "kms/kms.h"
 
 #define RETRY_MS        1000      /* between tries to replace a key that is still usable */
 #define WAIT_MS         600000    /* bound of one wait for another thread's load; loads have deadlines of their own */
@@ -299,7 +300,7 @@ static KMSENV_DEK *look(KMSENV_CACHE *c, ENTRY *e, const KMSENV_CACHE_KEY *key, 
     CONDITION condition = condition_of(c, e, key->limited, now);
     unsigned flights = e->flights;
 
-    if (condition == USABLE || (condition == AGING && (is_loading(e) || now < e->retry_ms))) {
+    if (condition == USABLE || (condition == AGING && (is_loading(e) || now < e->retry_ms || kmsenv_kms_thread_is_inside()))) {
         if (!take_message(e, key))
             return NULL;
         kmsenv_count(c->counters, KMSENV_COUNTER_CACHE_HITS, 1);
@@ -312,6 +313,10 @@ static KMSENV_DEK *look(KMSENV_CACHE *c, ENTRY *e, const KMSENV_CACHE_KEY *key, 
     }
     if (condition == SPENT && now < e->retry_ms && within_grace(c, e, now))
         return fall_back(c, e, key, err);
+    if (kmsenv_kms_thread_is_inside()) {
+        kmsenv_kms_set_reentered(err);
+        return NULL;
+    }
     if (!is_loading(e)) {
         kmsenv_count(c->counters, KMSENV_COUNTER_CACHE_MISSES, 1);
         fly(c, e, load, arg, old);

@@ -54,6 +54,12 @@ int kmsenv_kms_thread_is_inside(void)
     return kmsenv_guard_is_inside();
 }
 
+int kmsenv_kms_set_reentered(KMSENV_ERROR *err)
+{
+    return kmsenv_error_set(err, KMSENV_R_KMS_REENTERED, "asked for from within a call to a KMS: the TLS key or proxy that the "
+                            "call needs must not itself need a KMS");
+}
+
 /* --- making one ----------------------------------------------------------- */
 
 static int copy_text(char **to, const char *text)
@@ -251,8 +257,7 @@ static int operation_begin(OPERATION *op, KMSENV_KMS *kms, const char *name, uin
     kmsenv_guard_enter();
     kmsenv_count(kms->services.counters, KMSENV_COUNTER_KMS_CALLS, 1);
     if (inside)
-        return kmsenv_error_set(err, KMSENV_R_KMS_REENTERED, "asked for from within a call to a KMS: the TLS key or proxy that the "
-                                "call needs must not itself need a KMS");
+        return kmsenv_kms_set_reentered(err);
     return op->admitted = breaker_admit(kms, err);
 }
 

@@ -124,5 +124,10 @@ int kmsenv_kms_describe(KMSENV_KMS *kms, char *state, size_t room, KMSENV_ERROR 
 
 /* Is this thread inside a KMS call now? (TLS of the KMS client itself may need keys.) */
 int kmsenv_kms_thread_is_inside(void);
+/*
+ * The error of whoever needs a KMS there; returns 0. Nor may such a thread wait for another one's call: that could be waiting
+ * for the very call that this one is inside of.
+ */
+int kmsenv_kms_set_reentered(KMSENV_ERROR *err);
 
 #endif
