@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 """node: it reads the section nodejs_conf of openssl.cnf and not openssl_conf. Debian's is linked to the system's OpenSSL, that
 of its vendor has one of its own inside."""
-import apps
 import clients
 
 CLIENT = """const fs = require('fs');
@@ -15,11 +14,6 @@ const [pem, data, out] = process.argv.slice(1);
 const key = crypto.createPrivateKey(fs.readFileSync(pem));
 const digest = key.asymmetricKeyType === 'ed25519' ? null : 'sha256';
 fs.writeFileSync(out, crypto.sign(digest, fs.readFileSync(data), key));
-"""
-SERVER = """const fs = require('fs');
-const [port, cert, key, says] = process.argv.slice(1);
-const files = { cert: fs.readFileSync(cert), key: fs.readFileSync(key) };
-require('https').createServer(files, (request, reply) => reply.end(says)).listen(+port, '127.0.0.1');
 """
 NODE = "/usr/bin/node"
 SECTION = "nodejs_conf = init\n"
@@ -61,14 +55,5 @@ class Crypto(clients.SignCase):
         self.assertEqual(self.unseals(), 1)
 
 
-class Server(apps.ServerCase):
-    program = NODE
-    http = True
-
-    def command(self, place):
-        service, = place.services
-        return [self.program, "-e", SERVER, str(service.port), service.cert, service.key, self.says]
-
-
 if __name__ == "__main__":
-    apps.main()
+    clients.main()

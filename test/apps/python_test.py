@@ -1,6 +1,5 @@
 #!/usr/bin/python3
-"""python3: its module ssl as client and server; the package cryptography, which Debian links to the system's OpenSSL."""
-import apps
+"""python3: its module ssl, and the package cryptography, which Debian links to the system's OpenSSL."""
 import clients
 
 CLIENT = """import ssl, sys, urllib.request
@@ -19,21 +18,6 @@ with open(key, "rb") as pem, open(data, "rb") as text:
 kind = "rsa" if hasattr(key, "key_size") and key.key_size > 1000 else "p256" if hasattr(key, "curve") else "ed25519"
 with open(out, "wb") as signature:
     signature.write(key.sign(text, *more[kind]))
-"""
-SERVER = """import http.server, ssl, sys
-port, cert, key, says = sys.argv[1:]
-class Page(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(says.encode())
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain(cert, key)
-server = http.server.ThreadingHTTPServer(("127.0.0.1", int(port)), Page, bind_and_activate=False)
-server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-server.server_bind()
-server.server_activate()
-server.serve_forever()
 """
 PYTHON = "/usr/bin/python3"
 
@@ -54,15 +38,5 @@ class Cryptography(clients.SignCase):
         return [self.program, "-c", SIGN, place.services[0].key, place.path("data"), place.path("signature")]
 
 
-class Server(apps.ServerCase):
-    program = PYTHON
-    http = True
-    tells = False
-
-    def command(self, place):
-        service, = place.services
-        return [self.program, "-c", SERVER, str(service.port), service.cert, service.key, self.says]
-
-
 if __name__ == "__main__":
-    apps.main()
+    clients.main()

@@ -1,6 +1,5 @@
 #!/usr/bin/python3
-"""ruby: its library openssl, and Net::HTTP and WEBrick with it."""
-import apps
+"""ruby: its library openssl, and Net::HTTP with it."""
 import clients
 
 CLIENT = """require 'net/http'
@@ -29,23 +28,6 @@ of = { 'RSA' => OpenSSL::PKey::RSA, 'EC' => OpenSSL::PKey::EC }
 end
 File.binwrite(out, key.sign(key.oid == 'ED25519' ? nil : 'SHA256', File.binread(data)))
 """
-SERVER = """require 'openssl'
-require 'socket'
-port, cert, key, says = ARGV
-context = OpenSSL::SSL::SSLContext.new
-context.add_certificate(OpenSSL::X509::Certificate.new(File.read(cert)), OpenSSL::PKey.read(File.read(key)))
-server = OpenSSL::SSL::SSLServer.new(TCPServer.new('127.0.0.1', port.to_i), context)
-loop do
-  begin
-    client = server.accept
-    while (line = client.gets) && line != "\\r\\n" do end
-    client.write("HTTP/1.0 200 OK\\r\\n\\r\\n" + says)
-    client.close
-  rescue OpenSSL::SSL::SSLError, SystemCallError => e
-    warn e.message
-  end
-end
-"""
 RUBY = "/usr/bin/ruby"
 
 
@@ -64,14 +46,5 @@ class PKey(clients.SignCase):
         return [self.program, "-e", SIGN, place.services[0].key, place.path("data"), place.path("signature")]
 
 
-class Server(apps.ServerCase):
-    program = RUBY
-    http = True
-
-    def command(self, place):
-        service, = place.services
-        return [self.program, "-e", SERVER, str(service.port), service.cert, service.key, self.says]
-
-
 if __name__ == "__main__":
-    apps.main()
+    clients.main()
