@@ -2,9 +2,7 @@
 
     class Example(clients.ClientCase):
         program = "/usr/bin/example"
-
-        def command(self, place):
-            return [self.program, "--cert", place.services[0].cert, "--key", place.services[0].key, self.url]
+        script = ("-e", "text of a program")      # or a command() of its own
 
     if __name__ == "__main__":
         clients.main()
@@ -43,6 +41,11 @@ class ClientCase(OnceCase):
     """
 
     role = pki.CLIENT
+    script = ()     # what makes an interpreter a client; then come URL, authorities, certificate and key
+
+    def command(self, place):
+        service, = place.services
+        return [self.program, *self.script, self.url, place.ca, service.cert, service.key]
 
     @classmethod
     def setUpClass(cls):
@@ -96,6 +99,10 @@ class SignCase(OnceCase):
     """A program that loads a key with the functions of its library, and signs place.path("data") with it as "signature"."""
 
     types = tuple(pki.TYPES)
+    script = ()     # then come key, data and signature
+
+    def command(self, place):
+        return [self.program, *self.script, place.services[0].key, place.path("data"), place.path("signature")]
 
     def groups(self):
         return [(name,) for name in self.types]

@@ -21,19 +21,13 @@ SECTION = "nodejs_conf = init\n"
 
 class Client(clients.ClientCase):
     program = NODE
-
-    def command(self, place):
-        service, = place.services
-        return [self.program, "-e", CLIENT, self.url, place.ca, service.cert, service.key]
+    script = ("-e", CLIENT)
 
 
 class Crypto(clients.SignCase):
     program = NODE
-    options = ()
+    script = ("-e", SIGN)
     section = True
-
-    def command(self, place):
-        return [self.program, *self.options, "-e", SIGN, place.services[0].key, place.path("data"), place.path("signature")]
 
     def configuration(self, *arguments, **options):
         text = super().configuration(*arguments, **options)
@@ -49,7 +43,7 @@ class Crypto(clients.SignCase):
         self.assert_down(place, running)
         self.assertIn("unsupported", place.logs())
         self.assertEqual((self.unseals(), place.unsealed(), running.prompt()), (0, 0, ""))
-        self.options = ("--openssl-shared-config",)
+        self.script = ("--openssl-shared-config", *self.script)
         with self.start(place):
             self.assert_works(place)
         self.assertEqual(self.unseals(), 1)

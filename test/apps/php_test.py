@@ -38,10 +38,8 @@ class Client(clients.ClientCase):
 
 class Functions(clients.SignCase):
     program = PHP
+    script = ("-r", SIGN)
     types = ("rsa", "p256")      # openssl_sign() cannot do Ed25519
-
-    def command(self, place):
-        return [self.program, "-r", SIGN, place.services[0].key, place.path("data"), place.path("signature")]
 
 
 if __name__ == "__main__":

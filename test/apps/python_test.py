@@ -24,18 +24,13 @@ PYTHON = "/usr/bin/python3"
 
 class Client(clients.ClientCase):
     program = PYTHON
+    script = ("-c", CLIENT)
     tells = False
-
-    def command(self, place):
-        service, = place.services
-        return [self.program, "-c", CLIENT, self.url, place.ca, service.cert, service.key]
 
 
 class Cryptography(clients.SignCase):
     program = PYTHON
-
-    def command(self, place):
-        return [self.program, "-c", SIGN, place.services[0].key, place.path("data"), place.path("signature")]
+    script = ("-c", SIGN)
 
 
 if __name__ == "__main__":

@@ -33,17 +33,12 @@ RUBY = "/usr/bin/ruby"
 
 class Client(clients.ClientCase):
     program = RUBY
-
-    def command(self, place):
-        service, = place.services
-        return [self.program, "-e", CLIENT, self.url, place.ca, service.cert, service.key]
+    script = ("-e", CLIENT)
 
 
 class PKey(clients.SignCase):
     program = RUBY
-
-    def command(self, place):
-        return [self.program, "-e", SIGN, place.services[0].key, place.path("data"), place.path("signature")]
+    script = ("-e", SIGN)
 
 
 if __name__ == "__main__":

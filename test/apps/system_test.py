@@ -126,6 +126,20 @@ class System(apps.AppCase):
                 self.kms.reset()
                 self.assert_known(place)
 
+    def test_added_to_the_systems_configuration(self):
+        """As it is in Debian, our sections after its own, in the file or in another one."""
+        self.system = True
+        self.require_privileges()
+        stock = self.read("/etc/ssl/openssl.cnf").decode()
+        for included in (False, True):
+            place = self.place("tencent", ["p256"])
+            ours = self.read(place.conf).decode().partition("[init]\n")[2].replace("= providers\n[providers]", "= provider_sect\n[provider_sect]")
+            ours = "\n[openssl_init]\n" + ours
+            place.write("openssl.cnf", stock + (".include %s\n" % place.write("kmsenv.cnf", ours) if included else ours))
+            with self.subTest(included=included):
+                self.kms.reset()
+                self.assert_known(place)
+
     def test_no_module(self):
         wrong = {"missing": os.path.join(self.base, "nothing.so"), "not a module": self.file("garbage.so", b"garbage"),
                  "no provider": shutil.copy(SHIM, os.path.join(self.base, "shim.so"))}
