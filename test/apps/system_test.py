@@ -160,10 +160,11 @@ class System(apps.AppCase):
 
     def test_the_key_of_the_tls_of_the_kms_client_is_sealed(self):
         """Whether it is the very key that is being unsealed or another one, that request goes on without it."""
-        for number in (0, 1):
+        for number, cache in ((0, 300), (1, 300), (0, 0)):
+            self.settings = {"sealed-key-cache": cache}
             place = self.place("tencent", ["p256", "ed25519"])
             self.tls_key(place, number)
-            with self.subTest(key=number):
+            with self.subTest(key=number, cache=cache):
                 self.kms.reset()
                 self.assertTrue(self.load(place, place.sealed), place.logs())
                 self.assertEqual(place.logs(), "TLS key: %s\n" % REENTERED)
