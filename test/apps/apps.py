@@ -17,7 +17,9 @@ does not start without the KMS, and does so in time and without a prompt.
 import json
 import os
 import shutil
+import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -57,6 +59,12 @@ class Service:
             with open(path, encoding="ascii") as source:
                 parts.append(source.read())
         return "".join(reversed(parts) if key_first else parts)
+
+    def become(self, other):
+        """Puts the contents of another's files in its own."""
+        for source, target in ((other.cert, self.cert), (other.key, self.key)):
+            shutil.copyfile(source, target)
+        self.type, self.plain_cert = other.type, other.plain_cert
 
 
 class Place:
@@ -104,6 +112,7 @@ class AppCase(common.Scenario):
     program = None          # path of the binary
     role = pki.SERVER       # whose certificates
     user = None             # it is started as this user, who then owns its directory
+    root = False            # it gives up being root, and so has to begin with it
     system = False          # OPENSSL_CONF does not reach it: our configuration is the system's openssl.cnf, for it alone
     environment = {}
     settings = {}           # of the provider, besides the profile and the audit log
@@ -133,8 +142,8 @@ class AppCase(common.Scenario):
         self.addCleanup(process.kill_orphans, spare)
 
     def require_privileges(self):
-        if (self.user or self.system or self.binds(None)) and not process.is_privileged():
-            self.skipTest("needs root and mount namespaces: it is started as another user, or sees other files")
+        if (self.root or self.user or self.system or self.binds(None)) and not process.is_privileged():
+            self.skipTest("needs root and mount namespaces: it changes its user, or sees other files")
 
     # For subclasses
 
@@ -345,12 +354,48 @@ class ServerCase(KeyCase):
         self.assertEqual(shown, self.openssl("x509", "-outform", "DER", "-in", service.plain_cert, config="/dev/null").stdout)
         return text
 
+    def connect(self, place, service):
+        """A verified connection of this process."""
+        plain = socket.create_connection(("127.0.0.1", service.port), 20)
+        return ssl.create_default_context(cafile=place.ca).wrap_socket(plain, server_hostname=pki.NAME)
+
     def get(self, place, service):
         """curl, without kmsenv."""
         run = subprocess.run(["/usr/bin/curl", "-sS", "--fail", "--cacert", place.ca, "https://127.0.0.1:%d/" % service.port],
                              capture_output=True, timeout=30, env=common.clean_environment(OPENSSL_CONF="/dev/null"))
         self.assertEqual((run.returncode, run.stderr), (0, b""), place.logs())
         self.assertIn(self.says.encode(), run.stdout)
+
+    def reload(self, place, running, text, number=signal.SIGHUP):
+        """Signals that to it; waits for a new line of its logs."""
+        before = place.logs().count(text)
+        running.signal(number)
+        self.assertTrue(process.wait_until(lambda: place.logs().count(text) > before, 20), place.logs())
+
+    def check_reload_without_kms(self, failed, done):
+        """A reload that cannot have the key changes nothing; the next one can. What the log says of them."""
+        self.settings = {"sealed-key-cache": 0}
+        place = self.place("tencent", ["p256"])
+        with self.start(place) as running:
+            self.assert_serves(place)
+            self.kms.misbehave({"do": "denied"})
+            self.reload(place, running, failed)
+            self.assertIn("KMS access denied", place.logs())
+            self.assert_serves(place)
+            self.kms.reset()
+            self.reload(place, running, done)
+            self.assert_serves(place)
+            self.assertEqual(self.unseals(), 1)      # since the reset
+
+    def check_reload_keeps_the_key(self, done, number=signal.SIGHUP):
+        self.settings = {"sealed-key-cache": 0}
+        place = self.place("tencent", ["p256"])
+        with self.start(place) as running:
+            self.assert_serves(place)
+            self.kms.misbehave({"do": "denied"})
+            self.reload(place, running, done, number)
+            self.assert_serves(place)
+            self.assertEqual(place.unsealed(), 1)
 
     def assert_serves(self, place):
         for service in place.services:
