@@ -10,6 +10,7 @@
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include "core/directory.h"
 #include "dek/keyring.h"
 
 #define FILE_MAX (2 * KMSENV_HEADER_MAX)   /* base64 of the largest data key, with room */
@@ -254,19 +255,6 @@ static int write_pem(int fd, const unsigned char *der, size_t len)
     return fclose(f) == 0 && ok;
 }
 
-static void sync_directory(const char *path)
-{
-    char dir[PATH_MAX];
-    int fd;
-
-    snprintf(dir, sizeof(dir), "%s", path);
-    *strrchr(dir, '/') = '\0';
-    if ((fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0) {
-        fsync(fd);
-        close(fd);
-    }
-}
-
 int kmsenv_keyring_store(const char *dirs, const unsigned char id[KMSENV_DEK_ID_LEN],
                          const unsigned char *der, size_t len, KMSENV_ERROR *err)
 {
@@ -291,6 +279,6 @@ int kmsenv_keyring_store(const char *dirs, const unsigned char id[KMSENV_DEK_ID_
         return 0;
     }
     unlink(temporary);
-    sync_directory(path);
+    kmsenv_directory_sync(path);
     return 1;
 }

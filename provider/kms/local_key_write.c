@@ -10,6 +10,7 @@
 #include <openssl/evp.h>
 #include "core/buffer.h"
 #include "core/clock.h"
+#include "core/directory.h"
 #include "core/secret.h"
 #include "kms/local_key.h"
 #include "kmsenv/format.h"
@@ -78,22 +79,9 @@ static int write_all(int fd, const unsigned char *data, size_t n)
     return fsync(fd) == 0;
 }
 
-/* A new or renamed name is on disk only when its directory is. */
 static int sync_directory(const char *path, KMSENV_ERROR *err)
 {
-    char *dir = strdup(path), *slash = dir == NULL ? NULL : strrchr(dir, '/');
-    int fd, ok = 0;
-
-    if (dir != NULL) {
-        if (slash != NULL)
-            slash[slash == dir] = '\0';
-        fd = open(slash == NULL ? "." : dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        ok = fd >= 0 && fsync(fd) == 0;
-        if (fd >= 0)
-            close(fd);
-    }
-    free(dir);
-    return ok ? 1 : failed(err, path, "was written, but its directory could not be synced");
+    return kmsenv_directory_sync(path) || failed(err, path, "was written, but its directory could not be synced");
 }
 
 /* Writes to a file that we just made ourselves, and removes it if that fails. Closes fd. */
