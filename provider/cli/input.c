@@ -6,6 +6,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include "cli/input.h"
+#include "envelope/header.h"
 
 #define PREFIX      "Salted__"
 #define PREFIX_LEN  (sizeof(PREFIX) - 1)
@@ -176,6 +177,27 @@ int kmsenv_input_open(KMSENV_INPUT *in, const char *path, KMSENV_ERROR *err)
         in->size = (uint64_t)(st.st_size - at);
     }
     return strip_prefix(in, err);
+}
+
+int kmsenv_input_header(KMSENV_INPUT *in, size_t *total, KMSENV_ERROR *err)
+{
+    *total = 0;
+    if (kmsenv_input_need(in, 4, err) < 0 || kmsenv_header_length(in->data, in->len, total, err) < 0)
+        return 0;
+    if (*total == 0)
+        return kmsenv_error_set(err, KMSENV_R_NOT_AN_ENVELOPE, "not a kmsenv message: it has %zu bytes", in->len);
+    switch (kmsenv_input_need(in, *total, err)) {
+    case 0:
+        if (memmem(in->data, in->len < 32 ? in->len : 32, KMSENV_FORMAT_NAME, strlen(KMSENV_FORMAT_NAME)) == NULL)
+            return kmsenv_error_set(err, KMSENV_R_NOT_AN_ENVELOPE, "not a kmsenv message: the format name \"%s\" is missing",
+                                    KMSENV_FORMAT_NAME);
+        return kmsenv_error_set(err, KMSENV_R_MESSAGE_TRUNCATED,
+                                "truncated: the header has %zu bytes, the input ends after %zu", *total, in->len);
+    case 1:
+        return 1;
+    default:
+        return 0;
+    }
 }
 
 void kmsenv_input_close(KMSENV_INPUT *in)

@@ -6,52 +6,28 @@
 #include "cli/inspect.h"
 #include "dek/data_key.h"
 #include "envelope/header.h"
+#include "envelope/segments.h"
 
 enum { JSON = 1 };
 
-/*
- * What the size of the body says, without a key. Every segment but the last is full; the last
- * one is empty only in an empty message.
- */
+/* What the size of the body says, without a key. */
 static void measure_body(KMSENV_INSPECTED *m, uint64_t bytes)
 {
-    uint64_t segment = ((uint64_t)1 << m->header.segment_bits) + KMSENV_TRAILER_LEN;
-    uint64_t last = bytes % segment == 0 ? segment : bytes % segment;
+    KMSENV_BODY body;
 
+    kmsenv_body_measure(m->header.segment_bits, bytes, &body);
     m->body_known = 1;
     m->body_bytes = bytes;
-    if (bytes < KMSENV_TRAILER_LEN) {
-        m->body_fault = "too short for a segment: the message is truncated";
-        return;
-    }
-    m->segments = (bytes + segment - 1) / segment;
-    m->plaintext_bytes = bytes - m->segments * KMSENV_TRAILER_LEN;
-    if (last < KMSENV_TRAILER_LEN || (last == KMSENV_TRAILER_LEN && m->segments > 1))
-        m->body_fault = "its size is not that of whole segments: the message is truncated or damaged";
+    m->body_fault = body.fault;
+    m->segments = body.segments;
+    m->plaintext_bytes = body.plaintext;
 }
 
-/* The header, from an input that stands at its first byte. */
 static int read_message(KMSENV_INSPECTED *m, KMSENV_INPUT *in, KMSENV_ERROR *err)
 {
-    size_t total = 0;
+    size_t total;
 
-    if (kmsenv_input_need(in, 4, err) < 0 || kmsenv_header_length(in->data, in->len, &total, err) < 0)
-        return 0;
-    if (total == 0)
-        return kmsenv_error_set(err, KMSENV_R_NOT_AN_ENVELOPE, "not a kmsenv message: it has %zu bytes", in->len);
-    switch (kmsenv_input_need(in, total, err)) {
-    case 0:
-        if (memmem(in->data, in->len < 32 ? in->len : 32, KMSENV_FORMAT_NAME, strlen(KMSENV_FORMAT_NAME)) == NULL)
-            return kmsenv_error_set(err, KMSENV_R_NOT_AN_ENVELOPE, "not a kmsenv message: the format name \"%s\" is missing",
-                                    KMSENV_FORMAT_NAME);
-        return kmsenv_error_set(err, KMSENV_R_MESSAGE_TRUNCATED,
-                                "truncated: the header has %zu bytes, the input ends after %zu", total, in->len);
-    case 1:
-        break;
-    default:
-        return 0;
-    }
-    if (!kmsenv_header_parse(in->data, total, &m->header, err)
+    if (!kmsenv_input_header(in, &total, err) || !kmsenv_header_parse(in->data, total, &m->header, err)
             || (m->key = kmsenv_data_key_parse(m->header.data_key, m->header.data_key_len, err)) == NULL)
         return 0;
     m->header_bytes = total;

@@ -170,56 +170,32 @@ int kmsenv_message_derive(KMSENV_MESSAGE *m, unsigned char commitment[KMSENV_COM
     return ok;
 }
 
-static int inner_failure(KMSENV_ERROR *err)
-{
-    return kmsenv_error_set(err, KMSENV_R_CRYPTO_FAILED, "AES-GCM failed in the inner provider");
-}
-
 int kmsenv_message_start_segment(KMSENV_MESSAGE *m, int first, KMSENV_ERROR *err)
 {
-    unsigned char nonce[KMSENV_NONCE_LEN] = { 0 };
     const EVP_CIPHER *cipher = NULL;
 
-    if (m->index > UINT32_MAX)
-        return kmsenv_error_set(err, KMSENV_R_INPUT_TOO_LARGE, "a message has at most 2^32 segments: use larger ones (segment-bits)");
-    nonce[8] = (unsigned char)(m->index >> 24);
-    nonce[9] = (unsigned char)(m->index >> 16);
-    nonce[10] = (unsigned char)(m->index >> 8);
-    nonce[11] = (unsigned char)m->index;
     if (first && m->gcm_keylen != m->header.keylen) {
         cipher = kmsenv_crypto_get0_gcm(m->crypto, m->header.keylen);
         m->gcm_keylen = m->header.keylen;
     }
     m->left = (uint64_t)1 << m->header.segment_bits;
-    return EVP_CipherInit_ex2(m->gcm, cipher, first ? m->secrets->cek : NULL, nonce, m->sealing, NULL)
-        || inner_failure(err);
+    return kmsenv_gcm_start(m->gcm, cipher, first ? m->secrets->cek : NULL, m->index, m->sealing, err);
+}
+
+int kmsenv_message_authenticate(const KMSENV_MESSAGE *m, EVP_CIPHER_CTX *gcm, KMSENV_ERROR *err)
+{
+    return kmsenv_gcm_aad(gcm, m->header.parameters, KMSENV_PARAMETERS_LEN, err)
+        && kmsenv_gcm_aad(gcm, m->aad.data, m->aad.length, err);
 }
 
 int kmsenv_message_start_body(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
 {
-    int len, ok;
+    int ok = kmsenv_message_start_segment(m, 1, err);
 
-    ok = kmsenv_message_start_segment(m, 1, err);
     OPENSSL_cleanse(m->secrets->cek, sizeof(m->secrets->cek));
-    if (!ok)
+    if (!ok || !kmsenv_message_authenticate(m, m->gcm, err))
         return 0;
-    if (!EVP_CipherUpdate(m->gcm, NULL, &len, m->header.parameters, KMSENV_PARAMETERS_LEN)
-            || (m->aad.length > 0 && !EVP_CipherUpdate(m->gcm, NULL, &len, m->aad.data, (int)m->aad.length)))
-        return inner_failure(err);
     m->state = KMSENV_IN_BODY;
-    return 1;
-}
-
-int kmsenv_message_crypt(KMSENV_MESSAGE *m, unsigned char *out, const unsigned char *in, size_t n, KMSENV_ERROR *err)
-{
-    size_t piece;
-
-    for (; n > 0; n -= piece, in += piece, out += piece) {
-        piece = n > KMSENV_PIECE_MAX ? KMSENV_PIECE_MAX : n;
-        /* Not EVP_CipherUpdate(): this is the thinnest way in, and the bulk of the work passes here. */
-        if (EVP_Cipher(m->gcm, out, in, (unsigned)piece) != (int)piece)
-            return inner_failure(err);
-    }
     return 1;
 }
 

@@ -2,12 +2,12 @@
 #ifndef KMSENV_ENVELOPE_MESSAGE_LOCAL_H
 # define KMSENV_ENVELOPE_MESSAGE_LOCAL_H
 # include "core/buffer.h"
+# include "envelope/gcm.h"
 # include "envelope/header.h"
 # include "envelope/message.h"
 # include "envelope/queue.h"
 # include "envelope/schedule.h"
 
-# define KMSENV_PIECE_MAX  (1u << 30)    /* bytes given to the inner cipher in one call */
 # define KMSENV_CHUNK      16384         /* bytes that pass through a buffer at a time; whole AES blocks */
 # define KMSENV_HELD_MAX   32            /* a trailer and less than a block */
 # define KMSENV_LINE       64            /* of the CPU's cache */
@@ -71,9 +71,12 @@ int kmsenv_message_derive(KMSENV_MESSAGE *m, unsigned char commitment[KMSENV_COM
 int kmsenv_message_start_body(KMSENV_MESSAGE *m, KMSENV_ERROR *err);
 /* Starts segment m->index with the nonce that is its number. */
 int kmsenv_message_start_segment(KMSENV_MESSAGE *m, int first, KMSENV_ERROR *err);
-/* n bytes through the inner cipher. */
-int kmsenv_message_crypt(KMSENV_MESSAGE *m, unsigned char *out, const unsigned char *in, size_t n, KMSENV_ERROR *err);
+/* The AAD of segment 0. */
+int kmsenv_message_authenticate(const KMSENV_MESSAGE *m, EVP_CIPHER_CTX *gcm, KMSENV_ERROR *err);
 
+/* Both leave the CEK in m->secrets. seal.c: gets the data key, makes m->header_der. open.c: parses and checks m->header_der. */
+int kmsenv_seal_header(KMSENV_MESSAGE *m, KMSENV_ERROR *err);
+int kmsenv_open_header(KMSENV_MESSAGE *m, KMSENV_ERROR *err);
 int kmsenv_seal_update(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, size_t outsize,
                        const unsigned char *in, size_t inl, KMSENV_ERROR *err);
 int kmsenv_seal_final(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, size_t outsize, KMSENV_ERROR *err);

@@ -26,7 +26,7 @@ static int get_dek(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
     return 1;
 }
 
-static int begin(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
+int kmsenv_open_header(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
 {
     unsigned char commitment[KMSENV_COMMITMENT_LEN];
 
@@ -36,7 +36,12 @@ static int begin(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
     if (CRYPTO_memcmp(commitment, m->header.commitment, sizeof(commitment)) != 0)
         return kmsenv_error_set(err, KMSENV_R_COMMITMENT_MISMATCH,
                                 "wrong key or password given by the caller, or the message's parameters were altered");
-    return kmsenv_message_start_body(m, err);
+    return 1;
+}
+
+static int begin(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
+{
+    return kmsenv_open_header(m, err) && kmsenv_message_start_body(m, err);
 }
 
 /* Takes what belongs to the header; *taken says how much that was. Begins the body when it is complete. */
@@ -65,34 +70,12 @@ static int take_header(KMSENV_MESSAGE *m, const unsigned char *in, size_t inl, s
 
 /* --- the body ------------------------------------------------------------- */
 
-static int damaged(const KMSENV_MESSAGE *m, KMSENV_ERROR *err)
-{
-    return kmsenv_error_set(err, KMSENV_R_MESSAGE_DAMAGED,
-                            "segment %llu of the message was altered, or other additional data were authenticated with it",
-                            (unsigned long long)m->index);
-}
-
-/* Verifies the segment that ends with this trailer and returns its flag. */
-static int end_segment(KMSENV_MESSAGE *m, const unsigned char *trailer, unsigned char *flag, KMSENV_ERROR *err)
-{
-    unsigned char none[KMSENV_TAG_LEN];
-    int len;
-
-    if (!kmsenv_message_crypt(m, flag, trailer, 1, err))
-        return 0;
-    if (!EVP_CIPHER_CTX_ctrl(m->gcm, EVP_CTRL_AEAD_SET_TAG, KMSENV_TAG_LEN, (void *)(trailer + 1))
-            || !EVP_DecryptFinal_ex(m->gcm, none, &len)
-            || (*flag != KMSENV_FLAG_MORE && *flag != KMSENV_FLAG_LAST))
-        return damaged(m, err);
-    return 1;
-}
-
 /* A full segment is verified as soon as its trailer is complete. */
 static int end_full_segment(KMSENV_MESSAGE *m, const unsigned char *trailer, KMSENV_ERROR *err)
 {
     unsigned char flag;
 
-    if (!end_segment(m, trailer, &flag, err))
+    if (!kmsenv_gcm_open_end(m->gcm, trailer, m->index, &flag, err))
         return 0;
     if (flag == KMSENV_FLAG_LAST) {
         m->last_seen = 1;
@@ -134,7 +117,7 @@ static int run(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, const unsign
         }
         if ((ready = data_ready(m, n - *used, more)) == 0)
             return 1;
-        if (!kmsenv_message_crypt(m, out + *outl, in + *used, ready, err))
+        if (!kmsenv_gcm_crypt(m->gcm, out + *outl, in + *used, ready, err))
             return 0;
         *outl += ready;
         m->left -= ready;
@@ -257,9 +240,9 @@ int kmsenv_open_final(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, size_
     n = m->held_len - KMSENV_TRAILER_LEN;
     if (n > outsize)
         return kmsenv_error_set(err, KMSENV_R_OUTPUT_TOO_SMALL, "final needs room for %zu bytes and has %zu", n, outsize);
-    if (!kmsenv_message_crypt(m, out, held(m), n, err)
-            || !end_segment(m, m->joint - KMSENV_TRAILER_LEN, &flag, err)
-            || (flag != KMSENV_FLAG_LAST && !damaged(m, err))) {
+    if (!kmsenv_gcm_crypt(m->gcm, out, held(m), n, err)
+            || !kmsenv_gcm_open_end(m->gcm, m->joint - KMSENV_TRAILER_LEN, m->index, &flag, err)
+            || (flag != KMSENV_FLAG_LAST && !kmsenv_gcm_damaged(m->index, err))) {
         OPENSSL_cleanse(out, n);
         return 0;
     }

@@ -67,11 +67,16 @@ static int push(KMSENV_MESSAGE *m, const unsigned char *data, size_t n, KMSENV_E
     return 1;
 }
 
-static int begin(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
+int kmsenv_seal_header(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
 {
     return get_dek(m, err)
         && build_header(m, err)
-        && kmsenv_message_derive(m, (unsigned char *)m->header.commitment, err)
+        && kmsenv_message_derive(m, (unsigned char *)m->header.commitment, err);
+}
+
+static int begin(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
+{
+    return kmsenv_seal_header(m, err)
         && kmsenv_message_start_body(m, err)
         && push(m, m->header_der.data, m->header_der.length, err);
 }
@@ -80,14 +85,8 @@ static int begin(KMSENV_MESSAGE *m, KMSENV_ERROR *err)
 static int end_segment(KMSENV_MESSAGE *m, unsigned char flag, KMSENV_ERROR *err)
 {
     unsigned char trailer[KMSENV_TRAILER_LEN];
-    int len;
 
-    if (!kmsenv_message_crypt(m, trailer, &flag, 1, err))
-        return 0;
-    if (!EVP_EncryptFinal_ex(m->gcm, trailer + 1, &len)
-            || !EVP_CIPHER_CTX_ctrl(m->gcm, EVP_CTRL_AEAD_GET_TAG, KMSENV_TAG_LEN, trailer + 1))
-        return kmsenv_error_set(err, KMSENV_R_CRYPTO_FAILED, "AES-GCM failed in the inner provider");
-    return push(m, trailer, sizeof(trailer), err);
+    return kmsenv_gcm_seal_end(m->gcm, flag, trailer, err) && push(m, trailer, sizeof(trailer), err);
 }
 
 /* A segment is closed when data for the next one come: the last one must know that it is. */
@@ -129,7 +128,7 @@ static int through_queue(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl,
             n = (size_t)m->left;
         if (m->queue.length == 0) {
             /* Nothing pending: everything taken is out, so in and out are at the same place. */
-            if (!kmsenv_message_crypt(m, out + *outl, in + taken, n, err))
+            if (!kmsenv_gcm_crypt(m->gcm, out + *outl, in + taken, n, err))
                 return 0;
             *outl += n;
         } else {
@@ -137,7 +136,7 @@ static int through_queue(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl,
                 n = KMSENV_CHUNK;
             if ((p = kmsenv_queue_extend(&m->queue, n)) == NULL)
                 return kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for pending output");
-            if (!kmsenv_message_crypt(m, p, in + taken, n, err))
+            if (!kmsenv_gcm_crypt(m->gcm, p, in + taken, n, err))
                 return 0;
             *outl += kmsenv_queue_pull(&m->queue, out + *outl, taken + n - *outl);
         }
@@ -161,7 +160,7 @@ int kmsenv_seal_update(KMSENV_MESSAGE *m, unsigned char *out, size_t *outl, size
     if (m->queue.length == 0 && inl <= m->left) {
         m->left -= inl;
         *outl = inl;
-        return kmsenv_message_crypt(m, out, in, inl, err);
+        return kmsenv_gcm_crypt(m->gcm, out, in, inl, err);
     }
     if (!through_queue(m, out, outl, in, inl, err))
         return 0;
