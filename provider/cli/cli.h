@@ -19,7 +19,7 @@ typedef struct kmsenv_command_st {
     const char *synopsis;            /* what follows "kmsenv NAME" */
     const char *summary;             /* one line without a full stop */
     const char *help;                /* options and notes, lines ended */
-    const struct option *options;    /* without --help, which every command has */
+    const struct option *options;    /* without --help, which every command has; a value that is a letter is a short option, too */
     int (*run)(int argc, char **argv);
     /*
      * For completion: the words that the value of an option, or (option NULL) operand number 0, 1... is one of, the list
@@ -30,6 +30,8 @@ typedef struct kmsenv_command_st {
 
 extern const KMSENV_COMMAND kmsenv_command_init;
 extern const KMSENV_COMMAND kmsenv_command_inspect;
+extern const KMSENV_COMMAND kmsenv_command_seal;
+extern const KMSENV_COMMAND kmsenv_command_open;
 extern const KMSENV_COMMAND kmsenv_command_doctor;
 extern const KMSENV_COMMAND kmsenv_command_settings;
 extern const KMSENV_COMMAND kmsenv_command_keyring;

@@ -1,7 +1,10 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 #include <openssl/crypto.h>
 #include "cli/cli.h"
 #include "cli/complete.h"
@@ -11,6 +14,8 @@
 
 static const KMSENV_COMMAND *const commands[] = {
     &kmsenv_command_init,
+    &kmsenv_command_seal,
+    &kmsenv_command_open,
     &kmsenv_command_inspect,
     &kmsenv_command_doctor,
     &kmsenv_command_settings,
@@ -91,17 +96,23 @@ int kmsenv_cli_option(const KMSENV_COMMAND *command, int argc, char **argv, int 
 {
     static const struct option help = { "help", no_argument, NULL, HELP };
     struct option all[OPTIONS_MAX] = { { NULL, 0, NULL, 0 } };
-    size_t n = 0;
+    char letters[2 * OPTIONS_MAX + 2] = ":";
+    size_t n = 0, used = 1;
     int value;
 
     while (n + 2 < OPTIONS_MAX && command->options[n].name != NULL) {
         all[n] = command->options[n];
+        if (all[n].val >= 'a' && all[n].val <= 'z') {
+            letters[used++] = (char)all[n].val;
+            if (all[n].has_arg == required_argument)
+                letters[used++] = ':';
+        }
         n++;
     }
     all[n] = help;
     opterr = 0;
     *status = -1;
-    value = getopt_long(argc, argv, ":", all, NULL);
+    value = getopt_long(argc, argv, letters, all, NULL);
     if (value == HELP) {
         print_command_help(stdout, command);
         *status = kmsenv_cli_finish(KMSENV_EXIT_OK);
@@ -120,10 +131,25 @@ static int print_version(void)
     return kmsenv_cli_finish(KMSENV_EXIT_OK);
 }
 
+/*
+ * A file that is opened must not become standard output because that was closed: what has no descriptor gets one that fails.
+ * And data keys and plaintext must not get into a core dump.
+ */
+static void protect(void)
+{
+    int fd;
+
+    for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
+            exit(KMSENV_EXIT_FAILED);
+    prctl(PR_SET_DUMPABLE, 0);
+}
+
 int main(int argc, char **argv)
 {
     const KMSENV_COMMAND *const *c;
 
+    protect();
     if (argc < 2)
         return kmsenv_cli_usage(NULL, "which command?");
     if (strcmp(argv[1], "--version") == 0 && argc == 2)
