@@ -33,13 +33,14 @@ class Bench:
         self.mib = 64 if arguments.quick else 1024
         self.openssl = os.environ.get("KMSENV_BENCH_OPENSSL", "/usr/bin/openssl")
         self.module = os.path.join(self.build, "kmsenv", "kmsenv.so")
+        self.command = os.path.join(self.build, "kmsenv", "kmsenv")
         self.directory = tempfile.mkdtemp(prefix="kmsenv-bench-")
         self.shm = tempfile.mkdtemp(prefix="kmsenv-bench-", dir="/dev/shm")
         key_file = os.path.join(self.directory, "key.pem")
         self.environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": self.directory, "no_proxy": "*",
                             "OPENSSL_MODULES": os.path.dirname(self.module),
                             "KMSENV_KMS": "local", "KMSENV_KEY_FILE": key_file, "KMSENV_KEYRING": self.directory}
-        subprocess.run([os.path.join(self.build, "kmsenv", "kmsenv"), "init", "--key-file", key_file],
+        subprocess.run([self.command, "init", "--key-file", key_file],
                        check=True, capture_output=True, env=self.environment)
 
     def close(self):
@@ -65,7 +66,7 @@ class Bench:
         return re.search(r"\b%s\b" % re.escape(name), listed) is not None
 
     def has_command(self, name):
-        listed = subprocess.run([os.path.join(self.build, "kmsenv", "kmsenv"), "--help"], capture_output=True, text=True,
+        listed = subprocess.run([self.command, "--help"], capture_output=True, text=True,
                                 check=True, env=self.environment).stdout
         return re.search(r"(?m)^  %s\b" % name, listed) is not None
 
@@ -197,7 +198,7 @@ class Measuring:
         if row.name.startswith("rss"):
             pairs = self.shared(row, ["rss-encrypt", "rss-decrypt"], lambda names: self.processes.memory())
             return pairs, minus, lambda a, b: "%.2f and %.2f MiB" % (a, b)
-        names = ["noise-process", "enc-ctr", "enc-cms", "enc-decrypt"]
+        names = ["noise-process", "enc-ctr", "enc-cms", "enc-decrypt", "seal-cpu", "open-cpu", "seal-wall", "open-wall"]
         return self.shared(row, names, self.processes.streams), over, lambda a, b: "%.3f and %.3f s" % (a, b)
 
 

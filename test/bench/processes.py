@@ -29,24 +29,31 @@ class Processes:
         self.files = {}
         self.totals = {}
 
-    def measure(self, command, count=1, stdin=None, config=os.devnull):
-        """CPU seconds, wall seconds, peak KiB of one run."""
+    def measure(self, command, count=1, stdin=None, config=os.devnull, program=None):
+        """CPU seconds, wall seconds, peak KiB of one run, of openssl unless another program is named."""
         reading, writing = os.pipe()
         environment = {**self.bench.environment, "OPENSSL_CONF": config}
         try:
             process = subprocess.Popen(
-                [os.path.join(self.bench.build, "measure"), str(writing), str(count), self.bench.openssl, *command],
+                [os.path.join(self.bench.build, "measure"), str(writing), str(count), program or self.bench.openssl, *command],
                 stdin=stdin or subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=(writing,), env=environment)
         finally:
             os.close(writing)
         with os.fdopen(reading) as report:
             text = report.read()
         if process.wait(900) != 0:
-            raise RuntimeError("openssl %s failed" % " ".join(command[:3]))
+            raise RuntimeError("%s %s failed" % (program or "openssl", " ".join(command[:3])))
         cpu, wall, peak = text.split()
         return float(cpu), float(wall), int(peak)
 
     # 1 GiB
+
+    def decrypts(self, sealed, plain):
+        back = subprocess.Popen([self.bench.openssl, *ENVELOPE, "-d", "-in", sealed], stdout=subprocess.PIPE,
+                                env={**self.bench.environment, "OPENSSL_CONF": os.devnull})
+        same = subprocess.run(["cmp", "-", plain], stdin=back.stdout, check=False).returncode == 0
+        back.stdout.close()
+        return back.wait(300) == 0 and same
 
     def prepare_files(self):
         if self.files:
@@ -55,40 +62,44 @@ class Processes:
         with open(plain, "wb") as out:
             for _ in range(self.bench.mib):
                 out.write(os.urandom(1 << 20))
+        parted = plain + ".kms"
         self.measure([*ENVELOPE, "-e", "-in", plain, "-out", sealed])
-        back = subprocess.Popen([self.bench.openssl, *ENVELOPE, "-d", "-in", sealed], stdout=subprocess.PIPE,
-                                env={**self.bench.environment, "OPENSSL_CONF": os.devnull})
-        same = subprocess.run(["cmp", "-", plain], stdin=back.stdout, check=False).returncode == 0
-        back.stdout.close()
+        self.measure(["seal", plain], program=self.bench.command)
         grew = os.path.getsize(sealed) - os.path.getsize(plain)
-        if back.wait(300) != 0 or not same or not 100 < grew < 1024:
-            raise RuntimeError("what enc -kms-envelope wrote does not decrypt to what it was")
-        self.files = {"plain": plain, "sealed": sealed}
+        if not self.decrypts(sealed, plain) or not self.decrypts(parted, plain) or not 100 < grew < 1024:
+            raise RuntimeError("what enc -kms-envelope or kmsenv seal wrote does not decrypt to what it was")
+        self.files = {"plain": plain, "sealed": sealed, "parted": parted}
 
     def once(self, kind):
+        """CPU and wall seconds."""
         into = ["-out", os.devnull]
+        if kind in ("seal", "open"):
+            return self.measure([kind, "-o", os.devnull, self.files["plain" if kind == "seal" else "parted"]],
+                                program=self.bench.command)[:2]
         command = {"ctr": [*CTR, "-in", self.files["plain"], *into],
                    "ctr-again": [*CTR, "-in", self.files["plain"], *into],
                    "encrypt": [*ENVELOPE, "-e", "-in", self.files["plain"], *into],
                    "cms": [*CMS, "-in", self.files["plain"], *into],
                    "decrypt": [*ENVELOPE, "-d", "-in", self.files["sealed"], *into]}[kind]
-        return self.measure(command)[0]
+        return self.measure(command)[:2]
 
     def streams(self, wanted):
         """{row: pairs}, all commands alternated in the same rounds."""
         sides = {"noise-process": ("ctr-again", "ctr"), "enc-ctr": ("encrypt", "ctr"),
-                 "enc-cms": ("encrypt", "cms"), "enc-decrypt": ("decrypt", "encrypt")}
+                 "enc-cms": ("encrypt", "cms"), "enc-decrypt": ("decrypt", "encrypt"),
+                 "seal-cpu": ("seal", "ctr"), "open-cpu": ("open", "ctr"), "seal-wall": ("seal", "ctr"), "open-wall": ("open", "ctr")}
         kinds = sorted({kind for row in wanted for kind in sides[row]})
         self.prepare_files()
         rounds = []
         for kind in kinds:
             self.once(kind)
         for _ in range(self.bench.rounds):
-            costs = dict.fromkeys(kinds, 0)
+            costs = {kind: (0, 0) for kind in kinds}
             for kind in kinds + kinds[::-1]:       # there and back: a drift hits all of them alike
-                costs[kind] += self.once(kind) / 2
+                costs[kind] = tuple(sum(both) for both in zip(costs[kind], (cost / 2 for cost in self.once(kind))))
             rounds.append(costs)
-        return {row: [(costs[sides[row][0]], costs[sides[row][1]]) for costs in rounds] for row in wanted}
+        which = {row: int(row.endswith("-wall")) for row in wanted}
+        return {row: [tuple(costs[side][which[row]] for side in sides[row]) for costs in rounds] for row in wanted}
 
     # Memory
 
