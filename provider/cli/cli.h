@@ -35,6 +35,8 @@ extern const KMSENV_COMMAND kmsenv_command_open;
 extern const KMSENV_COMMAND kmsenv_command_doctor;
 extern const KMSENV_COMMAND kmsenv_command_settings;
 extern const KMSENV_COMMAND kmsenv_command_keyring;
+extern const KMSENV_COMMAND kmsenv_command_seal_key;
+extern const KMSENV_COMMAND kmsenv_command_open_key;
 
 /*
  * The next option of a command: its value in the table, or -1 when the command line is done with

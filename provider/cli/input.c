@@ -92,7 +92,8 @@ static int grow(KMSENV_INPUT *in, size_t room)
 
     if (room <= in->room)
         return 1;
-    if ((more = OPENSSL_realloc(in->data, room)) == NULL)
+    /* In a PEM file, there may be a private key beside what was looked for. */
+    if ((more = OPENSSL_clear_realloc(in->data, in->room, room)) == NULL)
         return 0;
     in->data = more;
     in->room = room;
@@ -204,6 +205,6 @@ void kmsenv_input_close(KMSENV_INPUT *in)
 {
     if (in->fd > STDERR_FILENO)
         close(in->fd);
-    OPENSSL_free(in->data);
+    OPENSSL_clear_free(in->data, in->room);
     memset(in, 0, sizeof(*in));
 }

@@ -31,7 +31,7 @@ int kmsenv_input_open(KMSENV_INPUT *in, const char *path, KMSENV_ERROR *err);
 void kmsenv_input_close(KMSENV_INPUT *in);
 /* Has data hold at least n bytes (at most KMSENV_INPUT_MAX). 1 done, 0 the input ended before, -1 with err. */
 int kmsenv_input_need(KMSENV_INPUT *in, size_t n, KMSENV_ERROR *err);
-# define KMSENV_INPUT_MAX 131072
+# define KMSENV_INPUT_MAX 1048576
 /* Has data hold the header of a message, whose length goes into *total, and reads no further. */
 int kmsenv_input_header(KMSENV_INPUT *in, size_t *total, KMSENV_ERROR *err);
 

@@ -11,6 +11,9 @@ typedef struct kmsenv_inspected_st {
     int base64;
     const unsigned char *salt;     /* of `openssl enc -pass`, 8 bytes; NULL = none */
     KMSENV_DATA_KEY *key;
+    size_t block, line;            /* of a sealed key in PEM: number of its block and line in the file, from 1; block 0 = another thing */
+    const char *comment;           /* of a sealed key: the lines above it that tell which key it is, comment_len bytes. Nothing protects them */
+    size_t comment_len;
     size_t header_bytes;           /* 0 = a data key by itself, not a message: nothing below applies */
     KMSENV_HEADER header;
     int body_known;                /* the size of the body is: */

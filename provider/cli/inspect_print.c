@@ -68,6 +68,26 @@ static void text_body(const KMSENV_INSPECTED *m)
                m->segments == 1 ? "" : "s", m->plaintext_bytes);
 }
 
+/* Calls fn for each line of the comment. */
+static void each_comment(const KMSENV_INSPECTED *m, void (*fn)(const char *text, size_t n, size_t number))
+{
+    const char *at = m->comment, *end = at + m->comment_len, *feed;
+    size_t number = 0;
+
+    for (; at < end; at = feed + 1) {
+        if ((feed = memchr(at, '\n', (size_t)(end - at))) == NULL)
+            feed = end;
+        fn(at, (size_t)(feed - at) - (feed > at && feed[-1] == '\r'), number++);
+    }
+}
+
+static void text_comment(const char *text, size_t n, size_t number)
+{
+    line(number == 0 ? "comment" : "");
+    kmsenv_cli_print_text(stdout, text, n);
+    putchar('\n');
+}
+
 void kmsenv_inspect_print_text(const KMSENV_INSPECTED *m)
 {
     text_string(m->name);
@@ -76,7 +96,12 @@ void kmsenv_inspect_print_text(const KMSENV_INSPECTED *m)
         text_key(m->key);
         return;
     }
-    printf(": " KMSENV_FORMAT_NAME " message, version %d\n", KMSENV_FORMAT_VERSION);
+    if (m->block > 0) {
+        printf(": sealed private key, PEM block %zu, line %zu\n", m->block, m->line);
+        each_comment(m, text_comment);
+    } else {
+        printf(": " KMSENV_FORMAT_NAME " message, version %d\n", KMSENV_FORMAT_VERSION);
+    }
     if (m->base64) {
         line("encoding");
         puts("base64 (openssl enc -a)");
@@ -194,6 +219,19 @@ static void json_body(const KMSENV_INSPECTED *m)
     putchar('}');
 }
 
+static void json_comment(const char *text, size_t n, size_t number)
+{
+    fputs(number == 0 ? "" : ", ", stdout);
+    kmsenv_cli_print_json(stdout, text, n);
+}
+
+static void json_sealed_key(const KMSENV_INSPECTED *m)
+{
+    printf(",\n  \"format\": \"" KMSENV_PEM_SEALED_KEY "\",\n  \"block\": %zu,\n  \"line\": %zu,\n  \"comment\": [", m->block, m->line);
+    each_comment(m, json_comment);
+    printf("],\n  \"version\": %d", KMSENV_FORMAT_VERSION);
+}
+
 void kmsenv_inspect_print_json(const KMSENV_INSPECTED *m)
 {
     json_name("{\n  ", "file");
@@ -204,8 +242,11 @@ void kmsenv_inspect_print_json(const KMSENV_INSPECTED *m)
         fputs("\n}\n", stdout);
         return;
     }
-    printf(",\n  \"format\": \"" KMSENV_FORMAT_NAME "\",\n  \"version\": %d,\n  \"base64\": %s", KMSENV_FORMAT_VERSION,
-           m->base64 ? "true" : "false");
+    if (m->block > 0)
+        json_sealed_key(m);
+    else
+        printf(",\n  \"format\": \"" KMSENV_FORMAT_NAME "\",\n  \"version\": %d,\n  \"base64\": %s", KMSENV_FORMAT_VERSION,
+               m->base64 ? "true" : "false");
     if (m->salt != NULL)
         json_hex(",\n  ", "passphraseSalt", m->salt, KMSENV_INPUT_SALT_LEN);
     printf(",\n  \"headerBytes\": %zu", m->header_bytes);

@@ -20,6 +20,8 @@ static const KMSENV_COMMAND *const commands[] = {
     &kmsenv_command_doctor,
     &kmsenv_command_settings,
     &kmsenv_command_keyring,
+    &kmsenv_command_seal_key,
+    &kmsenv_command_open_key,
     NULL
 };
 

@@ -150,7 +150,10 @@ class Complete(CliScenario):
         self.file("short", run.stdout[:-20])
         run = self.openssl("genpkey", "-algorithm", "kms-envelope", config=config)
         self.file("dek.pem", run.stdout)
-        shown = [json.loads(self.ok("inspect", "--json", name)) for name in ("message", "salted", "short", "dek.pem")]
+        key = self.file("key.pem", self.openssl("genpkey", "-algorithm", "ed25519").stdout)
+        run = self.cli("seal-key", key, "-o", "sealed.pem", environment={"OPENSSL_CONF": config})
+        self.assertEqual(run.returncode, 0, run.stderr)
+        shown = [json.loads(self.ok("inspect", "--json", name)) for name in ("message", "salted", "short", "dek.pem", "sealed.pem")]
         page_1 = page("kmsenv.1")
         self.missing(names(shown), section(page_1, "kmsenv inspect"), "inspect --json")
         self.missing(names(json.loads(self.ok("settings", "--json"))), section(page_1, "kmsenv settings"), "settings --json")
