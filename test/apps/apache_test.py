@@ -66,6 +66,17 @@ class Apache(apps.ServerCase):
             self.assert_serves(place)
             self.assertEqual(self.unseals(), 1)      # within sealed-key-cache
 
+    def test_graceful_restart_without_kms(self):
+        """Without a remembered data key: two calls for a start; and a restart that cannot read a key is Apache's end, whatever the key."""
+        self.settings = {"sealed-key-cache": 0}
+        place = self.place("tencent", ["p256"])
+        with self.start(place) as running:
+            self.assert_serves(place)
+            self.assertEqual(self.unseals(), 2)
+            self.kms.misbehave({"do": "denied"})
+            running.signal(signal.SIGUSR1)
+            self.assertNotIn(running.ended(20), (None, 0), place.logs())
+
 
 if __name__ == "__main__":
     apps.main()

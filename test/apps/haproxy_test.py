@@ -2,6 +2,7 @@
 """HAProxy, in master-worker mode as Debian's unit has it: the keys are read by root, before chroot. A reload is a new
 process image, which asks the KMS again."""
 import signal
+import socket
 
 import apps
 import pki
@@ -13,7 +14,7 @@ MAIN = """global
     chroot %s
     maxconn 100
     log stdout format raw local0 notice
-defaults
+%sdefaults
     mode http
     timeout connect 5s
     timeout client 5s
@@ -29,6 +30,7 @@ class HAProxy(apps.ServerCase):
     program = "/usr/sbin/haproxy"
     http = True
     tells = False
+    api = ""
 
     def groups(self):
         """In one process each key as its file can be: after the certificate, before it, in a file of its own."""
@@ -43,7 +45,7 @@ class HAProxy(apps.ServerCase):
         return service.cert
 
     def words(self, place, *more):
-        text = MAIN % place.folder("chroot")
+        text = MAIN % (place.folder("chroot"), self.api)
         for number, service in enumerate(place.services):
             text += FRONTEND % (number, service.port, self.crt(place, number, service), self.says)
         return [self.program, *more, "-f", place.write("haproxy.cfg", text)]
@@ -58,11 +60,15 @@ class HAProxy(apps.ServerCase):
         self.assertEqual(self.unseals(), 1)
 
     def reload(self, place, running, text):
-        """USR2; waits for a line of the log."""
-        before = place.logs().count(text)
-        running.signal(signal.SIGUSR2)
-        self.assertTrue(process.wait_until(lambda: running.process.poll() is not None or place.logs().count(text) > before, 20),
-                        place.logs())
+        """USR2, once more if the master was not ready for signals yet; waits for a line of the log."""
+        def has(words):
+            return place.logs().count(words) > counted[words]
+        counted = {words: place.logs().count(words) for words in (text, "Reloading HAProxy")}
+        for _ in range(5):
+            running.signal(signal.SIGUSR2)
+            if process.wait_until(lambda: has("Reloading HAProxy"), 3):
+                break
+        self.assertTrue(process.wait_until(lambda: running.process.poll() is not None or has(text), 20), place.logs())
         self.assertIsNone(running.process.poll(), place.logs())
 
     def test_reload(self):
@@ -74,6 +80,35 @@ class HAProxy(apps.ServerCase):
             self.kms.misbehave({"do": "denied"})
             self.reload(place, running, "Loading failure")
             self.assert_serves(place)      # the old worker
+
+    def tell(self, place, text):
+        """The answer of the runtime API."""
+        with socket.socket(socket.AF_UNIX) as api:
+            api.settimeout(20)
+            api.connect(place.path("api"))
+            api.sendall(text.encode() + b"\n")
+            return b"".join(iter(lambda: api.recv(4096), b"")).decode()
+
+    def update(self, place):
+        service, = place.services
+        name = place.path("bundle0.pem")
+        self.tell(place, "abort ssl cert " + name)
+        answer = self.tell(place, "set ssl cert %s <<\n%s" % (name, service.bundle()))
+        return answer + self.tell(place, "commit ssl cert " + name)
+
+    def test_runtime_update(self):
+        """It is read in the chroot, where nothing of a KMS is to be found: with a data key that is remembered, or not at all."""
+        for kind in apps.KINDS:
+            for cache, words in ((60, "Success!"), (0, "Can't commit")):
+                with self.subTest(kms=kind, cache=cache):
+                    self.settings = {"sealed-key-cache": cache}
+                    place = self.place(kind, ["p256"])
+                    self.api = "    stats socket %s mode 600 level admin\n" % place.path("api")
+                    with self.start(place) as running:
+                        answer = self.update(place)
+                        self.assertIn(words, answer)
+                        self.assert_serves(place)
+                        self.assertIsNone(running.process.poll())
 
 
 if __name__ == "__main__":

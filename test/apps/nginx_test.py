@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 """nginx: the master reads the keys as root, once for every server block that names one."""
+import shutil
 import signal
 
 import apps
 import process
 
 BLOCKS = 20
-MAIN = """worker_processes 1;
+MAIN = """user www-data;
+worker_processes 1;
 error_log %(log)s notice;
 pid %(dir)s/nginx.pid;
 events { worker_connections 64; }
@@ -34,11 +36,12 @@ class Nginx(apps.ServerCase):
     several = True
     http = True
     blocks = 1       # for each key
+    map = ""
 
     def config(self, place):
         servers = [SERVER % (service.port, name, service.cert, service.key, self.says) for service in place.services
                    for name in ["localhost", *("name%d.example" % n for n in range(1, self.blocks))]]
-        return place.write("nginx.conf", MAIN % {"dir": place.dir, "log": place.path("error.log"), "servers": "".join(servers)})
+        return place.write("nginx.conf", MAIN % {"dir": place.dir, "log": place.path("error.log"), "servers": self.map + "".join(servers)})
 
     def words(self, place, *more):
         return [self.program, "-p", place.dir, "-e", place.path("error.log"), "-c", self.config(place), *more]
@@ -47,7 +50,7 @@ class Nginx(apps.ServerCase):
         return self.words(place, "-g", "daemon off;")
 
     def reload(self, place, running, text):
-        """HUP; waits for a line of the log."""
+        """HUP to one that has served, and so is ready for signals; waits for a line of the log."""
         before = place.logs().count(text)
         running.signal(signal.SIGHUP)
         self.assertTrue(process.wait_until(lambda: place.logs().count(text) > before, 20), place.logs())
@@ -74,6 +77,7 @@ class Nginx(apps.ServerCase):
     def test_reload(self):
         place = self.place("tencent", ["p256"])
         with self.start(place) as running:
+            self.assert_serves(place)
             self.reload(place, running, "start worker process ")
             self.assert_serves(place)
             self.assertEqual(self.unseals(), 1)      # within sealed-key-cache
@@ -83,6 +87,7 @@ class Nginx(apps.ServerCase):
         self.settings = {"sealed-key-cache": 0}
         place = self.place("tencent", ["p256"])
         with self.start(place) as running:
+            self.assert_serves(place)
             self.kms.misbehave({"do": "denied"})
             self.reload(place, running, "[emerg]")
             self.assertIn("KMS access denied", place.logs())
@@ -91,6 +96,23 @@ class Nginx(apps.ServerCase):
             self.reload(place, running, "start worker process ")
             self.assert_serves(place)
             self.assertEqual(self.unseals(), 1)      # since the reset
+
+    def test_key_named_by_a_variable(self):
+        """Then the workers read it, in every handshake."""
+        place = self.place("tencent", ["p256"])
+        service, = place.services
+        for path in (service.key, *(place.path("kms-" + name) for name in ("secret_id", "secret_key"))):
+            shutil.chown(path, "www-data")
+        place.write("audit.json", "", 0o666)
+        service.key = "$key"
+        self.map = "    map $ssl_server_name $key { default %s; }\n" % place.path("key0.pem")
+        with self.start(place):
+            self.assertEqual(self.unseals(), 0)
+            for _ in range(5):
+                self.assert_serves(place)
+            self.assertEqual((self.unseals(), place.unsealed()), (1, 1))
+            self.kms.misbehave({"do": "denied"})
+            self.assert_serves(place)          # within sealed-key-cache
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 #!/usr/bin/python3
 """stunnel: reads the keys as root, before chroot and setuid."""
 import http.server
+import signal
 import threading
 
 import apps
+import process
 
 MAIN = """foreground = yes
 pid =
 debug = info
-chroot = %s
+"""
+CHROOT = """chroot = %s
 setuid = stunnel4
 setgid = stunnel4
 """
@@ -36,6 +39,7 @@ class Stunnel(apps.ServerCase):
     program = "/usr/bin/stunnel4"
     several = True
     http = True
+    chroot = True
 
     @classmethod
     def setUpClass(cls):
@@ -48,10 +52,30 @@ class Stunnel(apps.ServerCase):
         cls.addClassCleanup(cls.behind.shutdown)
 
     def command(self, place):
-        text = MAIN % place.folder("chroot", "stunnel4")
+        text = MAIN + (CHROOT % place.folder("chroot", "stunnel4") if self.chroot else "")
         for number, service in enumerate(place.services):
             text += SERVICE % (number, service.port, self.behind.server_port, service.cert, service.key)
         return [self.program, place.write("stunnel.conf", text)]
+
+    def reload(self, place, running, text):
+        """HUP; waits for a line of the log."""
+        before = place.logs().count(text)
+        running.signal(signal.SIGHUP)
+        self.assertTrue(process.wait_until(lambda: running.process.poll() is not None or place.logs().count(text) > before, 20))
+        self.assertIsNone(running.process.poll(), place.logs())
+
+    def test_reload(self):
+        """Without chroot, since in one it does not find its configuration."""
+        self.chroot, self.settings = False, {"sealed-key-cache": 0}
+        place = self.place("tencent", ["p256"])
+        with self.start(place) as running:
+            self.assert_serves(place)
+            self.reload(place, running, "Configuration successful")
+            self.assert_serves(place)
+            self.assertEqual(self.unseals(), 2)
+            self.kms.misbehave({"do": "denied"})
+            self.reload(place, running, "KMS access denied")
+            self.assert_serves(place)
 
 
 if __name__ == "__main__":
