@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """nginx: the master reads the keys as root, once for every server block that names one."""
+import os
 import shutil
 import signal
 
@@ -96,6 +97,14 @@ class Nginx(apps.ServerCase):
             self.reload(place, running, "start worker process ")
             self.assert_serves(place)
             self.assertEqual(self.unseals(), 1)      # since the reset
+
+    def test_ordinary_keys_need_no_kms(self):
+        place = self.down_place("never answers")
+        with open(self.pki.pair("p256")[1], encoding="ascii") as source:
+            place.write("key0.pem", source.read(), 0o600)
+        with self.start(place):
+            self.assert_serves(place)
+        self.assertFalse(os.path.exists(place.path("audit.json")))
 
     def test_key_named_by_a_variable(self):
         """Then the workers read it, in every handshake."""
