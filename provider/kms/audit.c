@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <openssl/crypto.h>
 #include "core/buffer.h"
+#include "core/descriptor.h"
 #include "core/lock.h"
 #include "kms/audit.h"
 #include "kms/json.h"
@@ -16,8 +17,8 @@
 
 struct kmsenv_audit_st {
     char *path;               /* NULL = syslog */
-    KMSENV_LOCK *lock;        /* of fd */
-    int fd;                   /* -1 = not open */
+    KMSENV_LOCK *lock;        /* of file */
+    KMSENV_DESCRIPTOR file;
 };
 
 KMSENV_AUDIT *kmsenv_audit_new(const char *target, KMSENV_ERROR *err)
@@ -33,7 +34,7 @@ KMSENV_AUDIT *kmsenv_audit_new(const char *target, KMSENV_ERROR *err)
         return NULL;
     }
     if ((a = OPENSSL_zalloc(sizeof(*a))) != NULL) {
-        a->fd = -1;
+        a->file.fd = -1;
         a->path = to_syslog ? NULL : OPENSSL_strdup(target);
         a->lock = kmsenv_lock_new(KMSENV_LEVEL_AUDIT);
         if (a->lock != NULL && (to_syslog || a->path != NULL))
@@ -48,8 +49,7 @@ void kmsenv_audit_free(KMSENV_AUDIT *audit)
 {
     if (audit == NULL)
         return;
-    if (audit->fd >= 0)
-        close(audit->fd);
+    kmsenv_descriptor_set(&audit->file, -1);
     kmsenv_lock_free(audit->lock);
     OPENSSL_free(audit->path);
     OPENSSL_free(audit);
@@ -96,9 +96,9 @@ static void make_line(KMSENV_BUFFER *line, const KMSENV_AUDIT_EVENT *e)
 /* Was the log moved away (rotated) since it was opened? */
 static int is_moved(const KMSENV_AUDIT *a)
 {
-    struct stat now, then;
+    struct stat now;
 
-    return fstat(a->fd, &then) != 0 || lstat(a->path, &now) != 0 || now.st_ino != then.st_ino || now.st_dev != then.st_dev;
+    return lstat(a->path, &now) != 0 || now.st_ino != a->file.inode || now.st_dev != a->file.device;
 }
 
 /*
@@ -110,14 +110,14 @@ static int borrow_fd(KMSENV_AUDIT *a)
     int fd;
 
     kmsenv_lock_take(a->lock);
-    if (a->fd < 0 || is_moved(a)) {
+    if (!kmsenv_descriptor_is_ours(&a->file))
+        a->file.fd = -1;
+    if (a->file.fd < 0 || is_moved(a)) {
         fd = open(a->path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
-        if (fd >= 0 && a->fd >= 0)
-            close(a->fd);
         if (fd >= 0)
-            a->fd = fd;
+            kmsenv_descriptor_set(&a->file, fd);
     }
-    fd = a->fd < 0 ? -1 : fcntl(a->fd, F_DUPFD_CLOEXEC, 3);
+    fd = a->file.fd < 0 ? -1 : fcntl(a->file.fd, F_DUPFD_CLOEXEC, 3);
     kmsenv_lock_release(a->lock);
     return fd;
 }

@@ -21,6 +21,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509_vfy.h>
 #include "core/clock.h"
+#include "core/descriptor.h"
 #include "core/library.h"
 #include "core/lock.h"
 #include "kms/apart.h"
@@ -122,6 +123,7 @@ struct kmsenv_http_st {
     CURL *idle[POOL_MAX];               /* the one used last is on top: its connection is the most likely to be alive */
     size_t count;
     unsigned generation;                /* of the process that the idle handles belong to */
+    KMSENV_DESCRIPTOR mark;             /* as long as it is ours, so are the sockets of the idle handles */
 };
 
 static int copy_text(char **to, const char *text)
@@ -133,6 +135,8 @@ KMSENV_HTTP *kmsenv_http_new(const KMSENV_SECTION *section, KMSENV_ERROR *err)
 {
     KMSENV_HTTP *http = OPENSSL_zalloc(sizeof(*http));
 
+    if (http != NULL)
+        http->mark.fd = -1;
     if (http == NULL || !copy_text(&http->ca_file, kmsenv_section_text(section, "ca-file"))
         || !copy_text(&http->proxy, kmsenv_section_text(section, "proxy"))
         || (http->lock = kmsenv_lock_new(KMSENV_LEVEL_HTTP)) == NULL) {
@@ -155,7 +159,8 @@ int kmsenv_http_endpoint(const KMSENV_HTTP *http, KMSENV_ENDPOINT *e, const char
 
 /*
  * Handles that must be neither used nor cleaned up any more: those of a parent process, whose
- * sockets are not ours to talk on, and those left when OpenSSL goes away before us. They stay as
+ * sockets are not ours to talk on; those whose descriptors the program has closed, and maybe opened
+ * others in their places; and those left when OpenSSL goes away before us. They stay as
  * they are, and can still be found, so that leak checkers do not take them for lost.
  */
 typedef struct parked_st {
@@ -179,16 +184,21 @@ static void pool_park(KMSENV_HTTP *http)
     http->count = 0;
 }
 
+/* Under the lock: leaves handles in the pool that may be used, or none. */
+static void pool_check(KMSENV_HTTP *http)
+{
+    if (http->generation != kmsenv_fork_generation() || (http->count > 0 && !kmsenv_descriptor_is_ours(&http->mark)))
+        pool_park(http);
+    http->generation = kmsenv_fork_generation();
+}
+
 /* An idle handle of this process, or NULL. */
 static CURL *pool_take(KMSENV_HTTP *http)
 {
     CURL *handle = NULL;
 
     kmsenv_lock_take(http->lock);
-    if (http->generation != kmsenv_fork_generation()) {
-        http->generation = kmsenv_fork_generation();
-        pool_park(http);
-    }
+    pool_check(http);
     if (http->count > 0)
         handle = http->idle[--http->count];
     kmsenv_lock_release(http->lock);
@@ -201,18 +211,20 @@ static int pool_is_warm(KMSENV_HTTP *http)
     int warm;
 
     kmsenv_lock_take(http->lock);
-    warm = http->count > 0 && http->generation == kmsenv_fork_generation();
+    pool_check(http);
+    warm = http->count > 0;
     kmsenv_lock_release(http->lock);
     return warm;
 }
 
-/* 0 if the pool is full. */
+/* 0 if the pool does not take it. */
 static int pool_give(KMSENV_HTTP *http, CURL *handle)
 {
     int taken;
 
     kmsenv_lock_take(http->lock);
-    taken = http->count < POOL_MAX && http->generation == kmsenv_fork_generation();
+    taken = http->count < POOL_MAX && http->generation == kmsenv_fork_generation()
+            && (kmsenv_descriptor_is_ours(&http->mark) || (http->count == 0 && kmsenv_descriptor_mark(&http->mark)));
     if (taken)
         http->idle[http->count++] = handle;
     kmsenv_lock_release(http->lock);
@@ -477,9 +489,11 @@ void kmsenv_http_free(KMSENV_HTTP *http)
     if (http == NULL)
         return;
     /* While OpenSSL itself goes away, libcurl's use of it is no longer safe: the process ends anyway. */
-    if (http->count > 0 && http->generation == kmsenv_fork_generation() && OPENSSL_init_crypto(0, NULL))
+    pool_check(http);
+    if (http->count > 0 && OPENSSL_init_crypto(0, NULL))
         kmsenv_apart_run(run_cleanup, http);
     pool_park(http);
+    kmsenv_descriptor_set(&http->mark, -1);
     kmsenv_lock_free(http->lock);
     OPENSSL_free(http->ca_file);
     OPENSSL_free(http->proxy);
