@@ -45,6 +45,14 @@ class Apache(apps.ServerCase):
     def command(self, place):
         return self.words(place, "-D", "FOREGROUND")
 
+    def test_daemon(self):
+        """As Debian's unit has it: it forks between the first time that it reads the keys and the second."""
+        place = self.place("tencent", ["p256"])
+        self.assertEqual(self.run_in(place, self.words(place, "-k", "start")).ended(20), 0, place.logs())
+        self.assertTrue(process.wait_until(lambda: process.is_listening(place.services[0].port), 20), place.logs())
+        self.assert_serves(place)
+        self.assertEqual((self.unseals(), place.unsealed()), (1, 1))
+
     def test_check_of_the_configuration(self):
         """-t alone does not load keys: a key that cannot be had is seen at the start only."""
         place = self.place("tencent", ["p256"])

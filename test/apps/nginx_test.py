@@ -98,6 +98,19 @@ class Nginx(apps.ServerCase):
             self.assert_serves(place)
             self.assertEqual(self.unseals(), 1)      # since the reset
 
+    def test_daemon(self):
+        """As Debian's unit has it: the keys are read, then it forks."""
+        self.settings = {"sealed-key-cache": 0}
+        place = self.place("tencent", ["p256"])
+        self.assertEqual(self.run_in(place, self.words(place)).ended(20), 0, place.logs())
+        self.assert_serves(place)
+        self.assertEqual(self.unseals(), 1)
+        with open(place.path("nginx.pid"), encoding="ascii") as source:
+            os.kill(int(source.read()), signal.SIGHUP)
+        self.assertTrue(process.wait_until(lambda: place.logs().count("start worker process ") > 1, 20), place.logs())
+        self.assert_serves(place)
+        self.assertEqual((self.unseals(), place.unsealed()), (2, 2))
+
     def test_ordinary_keys_need_no_kms(self):
         place = self.down_place("never answers")
         with open(self.pki.pair("p256")[1], encoding="ascii") as source:
