@@ -84,14 +84,18 @@ class Nginx(apps.ServerCase):
             self.assertEqual(self.unseals(), 1)      # within sealed-key-cache
 
     def test_reload_without_kms(self):
-        """The configuration that cannot be loaded changes nothing."""
+        """The configuration that cannot be loaded changes nothing; nor does the wait for it."""
         self.settings = {"sealed-key-cache": 0}
         place = self.place("tencent", ["p256"])
         with self.start(place) as running:
             self.assert_serves(place)
-            self.kms.misbehave({"do": "denied"})
-            self.reload(place, running, "[emerg]")
-            self.assertIn("KMS access denied", place.logs())
+            self.kms.misbehave({"do": "hang", "ms": 2000 * apps.KMS_TIMEOUT})
+            running.signal(signal.SIGHUP)
+            self.assertTrue(process.wait_until(lambda: self.unseals() > 1, 20))
+            self.assert_serves(place)
+            self.assertNotIn("[emerg]", place.logs())
+            self.assertTrue(process.wait_until(lambda: "[emerg]" in place.logs(), 20))
+            self.assertIn("KMS unreachable", place.logs())
             self.assert_serves(place)
             self.kms.reset()
             self.reload(place, running, "start worker process ")
