@@ -31,6 +31,7 @@ class HAProxy(apps.ServerCase):
     http = True
     tells = False
     api = ""
+    root = True
 
     def groups(self):
         """In one process each key as its file can be: after the certificate, before it, in a file of its own."""

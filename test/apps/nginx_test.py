@@ -125,6 +125,8 @@ class Nginx(apps.ServerCase):
 
     def test_key_named_by_a_variable(self):
         """Then the workers read it, in every handshake."""
+        self.root = True
+        self.require_privileges()
         place = self.place("tencent", ["p256"])
         service, = place.services
         for path in (service.key, *(place.path("kms-" + name) for name in ("secret_id", "secret_key"))):

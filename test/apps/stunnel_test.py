@@ -40,6 +40,7 @@ class Stunnel(apps.ServerCase):
     several = True
     http = True
     chroot = True
+    root = True
 
     @classmethod
     def setUpClass(cls):
