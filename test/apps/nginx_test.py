@@ -65,6 +65,17 @@ class Nginx(apps.ServerCase):
                 self.handshake(place, place.services[0], "-servername", "name%d.example" % n)
             self.assertEqual(self.unseals(), 1)
 
+    def test_twenty_keys_are_twenty_calls_on_one_connection(self):
+        place = self.place("tencent", ["p256"] * BLOCKS)
+        for service in place.services:     # the same key inside, but each sealed by itself
+            self._sealed.clear()
+            place.write(os.path.basename(service.key), self.sealed_key("p256", "tencent"), 0o600)
+        self.kms.reset()
+        with self.start(place):
+            self.handshake(place, place.services[0])
+            self.handshake(place, place.services[-1])
+        self.assertEqual((self.unseals(), self.kms.handshakes()), (BLOCKS, 1))
+
     def test_check_of_the_configuration_before_the_start(self):
         """As the unit of systemd has it: two processes, two calls."""
         place = self.place("tencent", ["p256"])
