@@ -24,7 +24,7 @@ SERVER = """Listen 127.0.0.1:%d
     SSLEngine on
     SSLCertificateFile %s
     SSLCertificateKeyFile %s
-</VirtualHost>
+%s</VirtualHost>
 """
 
 
@@ -33,9 +33,10 @@ class Apache(apps.ServerCase):
     several = True
     http = True
     tells = False
+    more = ""       # for each virtual host
 
     def words(self, place, *more):
-        servers = [SERVER % (service.port, service.port, service.cert, service.key) for service in place.services]
+        servers = [SERVER % (service.port, service.port, service.cert, service.key, self.more) for service in place.services]
         modules = ["LoadModule %s_module /usr/lib/apache2/modules/mod_%s.so" % (name, name) for name in MODULES.split()]
         www = place.folder("www")
         place.write("www/page", self.says)
@@ -48,10 +49,20 @@ class Apache(apps.ServerCase):
     def test_daemon(self):
         """As Debian's unit has it: it forks between the first time that it reads the keys and the second."""
         place = self.place("tencent", ["p256"])
-        self.assertEqual(self.run_in(place, self.words(place, "-k", "start")).ended(20), 0, place.logs())
+        self.assertEqual(self.run_in(place, self.words(place, "-k", "start"), daemon=True).ended(20), 0, place.logs())
         self.assertTrue(process.wait_until(lambda: process.is_listening(place.services[0].port), 20), place.logs())
         self.assert_serves(place)
         self.assertEqual((self.unseals(), place.unsealed()), (1, 1))
+
+    def test_key_to_sign_in_with_as_a_proxy(self):
+        """SSLProxyMachineCertificateFile is read by labels, ours not among them: Apache warns and goes on without."""
+        place = self.place("tencent", ["p256"])
+        bundle = place.write("client.pem", place.services[0].bundle(), 0o600)
+        self.more = "    SSLProxyEngine on\n    SSLProxyMachineCertificateFile %s\n" % bundle
+        with self.start(place):
+            self.assert_serves(place)
+        self.assertIn("no client certs found for SSL proxy", place.logs())
+        self.assertEqual(self.unseals(), 1)
 
     def test_check_of_the_configuration(self):
         """-t alone does not load keys: a key that cannot be had is seen at the start only."""

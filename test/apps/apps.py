@@ -180,12 +180,13 @@ class AppCase(common.Scenario):
 
     def sealed_key(self, type_, kind):
         """The sealed PEM of our key of a type; one message for all starts."""
-        if (type_, kind) not in self._sealed:
+        name = (type_, kind, self.role)
+        if name not in self._sealed:
             folder = self.new_folder()
             config = common.write_private(os.path.join(folder, "openssl.cnf"), self.configuration(kind, folder))
             self.assert_loaded(config)
-            self._sealed[type_, kind] = pki.sealed(self.pki.pair(type_, self.role)[1], config)
-        return self._sealed[type_, kind]
+            self._sealed[name] = pki.sealed(self.pki.pair(type_, self.role)[1], config)
+        return self._sealed[name]
 
     def place(self, kind, types, endpoint=None, provider=True):
         """A new directory with everything in it that a program needs to serve with keys of these types."""
@@ -202,12 +203,12 @@ class AppCase(common.Scenario):
             self.assert_loaded(place.conf)
         return place
 
-    def run_in(self, place, command):
+    def run_in(self, place, command, daemon=False):
         """Starts a command in its place; it is stopped at the end of the test at the latest."""
         if self.user:
             process.give(place.dir, self.user)
         environment = {**({} if self.system else {"OPENSSL_CONF": place.conf}), **self.environment}
-        running = process.Running(command, place.dir, environment, self.user, self.binds(place))
+        running = process.Running(command, place.dir, environment, self.user, self.binds(place), daemon)
         self.addCleanup(running.stop)
         return running
 

@@ -5,6 +5,7 @@ import shutil
 import signal
 
 import apps
+import pki
 import process
 
 BLOCKS = 20
@@ -27,9 +28,14 @@ SERVER = """    server {
         server_name %s;
         ssl_certificate %s;
         ssl_certificate_key %s;
-        location / { return 200 "%s"; }
+        %s
     }
 """
+PROXY = """location / {
+            proxy_pass https://127.0.0.1:%d;
+            proxy_ssl_certificate %s;
+            proxy_ssl_certificate_key %s;
+        }"""
 
 
 class Nginx(apps.ServerCase):
@@ -38,9 +44,13 @@ class Nginx(apps.ServerCase):
     http = True
     blocks = 1       # for each key
     map = ""
+    locations = {}   # port: what its server block has besides
+
+    def inside(self, service):
+        return self.locations.get(service.port, 'location / { return 200 "%s"; }' % self.says)
 
     def config(self, place):
-        servers = [SERVER % (service.port, name, service.cert, service.key, self.says) for service in place.services
+        servers = [SERVER % (service.port, name, service.cert, service.key, self.inside(service)) for service in place.services
                    for name in ["localhost", *("name%d.example" % n for n in range(1, self.blocks))]]
         return place.write("nginx.conf", MAIN % {"dir": place.dir, "log": place.path("error.log"), "servers": self.map + "".join(servers)})
 
@@ -117,7 +127,7 @@ class Nginx(apps.ServerCase):
         """As Debian's unit has it: the keys are read, then it forks."""
         self.settings = {"sealed-key-cache": 0}
         place = self.place("tencent", ["p256"])
-        self.assertEqual(self.run_in(place, self.words(place)).ended(20), 0, place.logs())
+        self.assertEqual(self.run_in(place, self.words(place), daemon=True).ended(20), 0, place.logs())
         self.assert_serves(place)
         self.assertEqual(self.unseals(), 1)
         with open(place.path("nginx.pid"), encoding="ascii") as source:
@@ -125,6 +135,20 @@ class Nginx(apps.ServerCase):
         self.assertTrue(process.wait_until(lambda: place.logs().count("start worker process ") > 1, 20), place.logs())
         self.assert_serves(place)
         self.assertEqual((self.unseals(), place.unsealed()), (2, 2))
+
+    def test_key_to_sign_in_with_as_a_proxy(self):
+        self.role = pki.CLIENT
+        client = self.place("tencent", ["ed25519"]).services[0]
+        self.role = pki.SERVER
+        place = self.place("tencent", ["p256", "p256"])
+        front, behind = place.services
+        self.locations = {front.port: PROXY % (behind.port, client.cert, client.key), behind.port: "ssl_verify_client on; "
+                          "ssl_client_certificate %s; %s" % (place.ca, self.inside(behind))}
+        with self.start(place):
+            self.get(place, front)
+            with self.assertRaises(AssertionError):      # who does not sign in
+                self.get(place, behind)
+        self.assertEqual(self.unseals(), 2)
 
     def test_ordinary_keys_need_no_kms(self):
         place = self.down_place("never answers")

@@ -107,11 +107,12 @@ class Running:
     """One started program. Its output is in `log`; its standard input is its controlling terminal.
 
     binds: {path that it sees: what it finds there}; needs root, as does `user`.
+    daemon: it forks and ends. Then its terminal does not control it: the end of who began with it would hang it up for the child.
     """
 
-    def __init__(self, command, directory, environment, user=None, binds=None, log="output.log"):
-        self.log = os.path.join(directory, log)
-        words = ["setsid", "--ctty"]
+    def __init__(self, command, directory, environment, user=None, binds=None, daemon=False):
+        self.log = os.path.join(directory, "output.log")
+        words = ["setsid"] if daemon else ["setsid", "--ctty"]
         if binds:
             words += ["unshare", "--mount", "sh", "-c", _MOUNT, "-"]
             words += [word for seen, found in binds.items() for word in (found, seen)] + ["--"]
