@@ -208,7 +208,7 @@ class AppCase(common.Scenario):
         if self.user:
             process.give(place.dir, self.user)
         environment = {**({} if self.system else {"OPENSSL_CONF": place.conf}), **self.environment}
-        running = process.Running(command, place.dir, environment, self.user, self.binds(place), daemon)
+        running = process.Running(command, place.dir, environment, self.user, self.binds(place), daemon=daemon)
         self.addCleanup(running.stop)
         return running
 

@@ -110,8 +110,8 @@ class Running:
     daemon: it forks and ends. Then its terminal does not control it: the end of who began with it would hang it up for the child.
     """
 
-    def __init__(self, command, directory, environment, user=None, binds=None, daemon=False):
-        self.log = os.path.join(directory, "output.log")
+    def __init__(self, command, directory, environment, user=None, binds=None, log="output.log", daemon=False):
+        self.log = os.path.join(directory, log)
         words = ["setsid"] if daemon else ["setsid", "--ctty"]
         if binds:
             words += ["unshare", "--mount", "sh", "-c", _MOUNT, "-"]
