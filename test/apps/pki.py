@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives import serialization
 
+import cli_common
 import common
 
 SERVER, CLIENT = "server", "client"
@@ -70,11 +71,8 @@ class Pki:
 
 
 def sealed(key, config):
-    """The PEM of a plain key, sealed with the first profile of a configuration."""
-    environment = common.clean_environment(OPENSSL_CONF=config)
-    plain = _openssl("pkcs8", "-topk8", "-nocrypt", "-in", key, "-outform", "DER")
-    run = subprocess.run([common.OPENSSL, "enc", "-kms-envelope", "-K", "0"], input=plain, capture_output=True, timeout=60, env=environment)
+    """The PEM of a plain key, sealed with the profiles of a configuration."""
+    run = subprocess.run([cli_common.CLI, "seal-key", key], capture_output=True, timeout=60, env=common.clean_environment(OPENSSL_CONF=config))
     if run.returncode != 0:
-        raise AssertionError("sealing: %s" % run.stderr.decode())
-    body = subprocess.run([common.OPENSSL, "base64"], input=run.stdout, capture_output=True, check=True, timeout=60, env=environment).stdout
-    return b"-----BEGIN KMS SEALED KEY-----\n" + body + b"-----END KMS SEALED KEY-----\n"
+        raise AssertionError("kmsenv seal-key: %s" % run.stderr.decode())
+    return run.stdout
