@@ -333,7 +333,7 @@ static int unwrap(FIXTURE *f, const KMSENV_BLOB *blob)
         && TEST_size_t_eq(len, 32) && TEST_uchar_eq(out[3], 4);
 }
 
-/* A wrap of version 1 opens after a rotation that the running back end notices; reencrypt moves it. */
+/* A wrap of version 1 opens after a rotation that the running back end notices; the next one is of version 2. */
 static int test_wrap_and_rotate(void)
 {
     FIXTURE f;
@@ -350,7 +350,7 @@ static int test_wrap_and_rotate(void)
         && TEST_true(kmsenv_kms_local.describe(f.kms, &f.call, state, sizeof(state)))
         && TEST_str_eq(state, "Enabled, version 2")
         && unwrap(&f, &old)
-        && TEST_true(kmsenv_kms_local.reencrypt(f.kms, &f.call, &old, &moved))
+        && wrap_test_key(&f, &moved)
         && TEST_uchar_eq(moved.ciphertext[3], 2) && unwrap(&f, &moved)
         && TEST_int_eq(unlink(path), 0)
         && TEST_false(unwrap(&f, &old)) && TEST_int_eq(f.err.reason, KMSENV_R_KEY_FILE_INVALID)

@@ -111,27 +111,6 @@ static int test_wrong_lengths(int i)
     return ok;
 }
 
-/* A data key under another version is wrapped anew with one that is fresh; the old context is still needed. */
-static int test_reencrypt(int i)
-{
-    static const unsigned char dek[32] = { 1, 2, 3 };
-    KMSENV_CONTEXT tenant = { 1, { (char *)"tenant" }, { (char *)"a" } };
-    const KMSENV_CONTEXT *context = i == 0 ? &tenant : &no_context;
-    KMSENV_BLOB old = { 0 }, moved = { 0 };
-    unsigned char out[64];
-    size_t len = sizeof(out);
-    FIXTURE x;
-    int ok = fixture_open(&x, "all", mechanism_name[i], PIN)
-        && TEST_true(kmsenv_kms_encrypt(x.kms, context, NULL, dek, sizeof(dek), &old, &x.err))
-        && TEST_true(kmsenv_kms_reencrypt(x.kms, context, NULL, &old, &moved, &x.err))
-        && TEST_true(kmsenv_kms_decrypt(x.kms, context, NULL, &moved, out, &len, &x.err)) && TEST_mem_eq(out, len, dek, sizeof(dek));
-
-    kmsenv_blob_reset(&old);
-    kmsenv_blob_reset(&moved);
-    fixture_close(&x);
-    return ok;
-}
-
 static const struct { const char *key, *mechanism, *state; int reason; } described[] = {
     { "all", "aes-gcm", "Enabled, AES-256", 0 },
     { "all", "aes-kwp", "Enabled, AES-256", 0 },
@@ -230,7 +209,6 @@ int setup_tests(void)
     ADD_TEST(test_application_goes_on);
     ADD_ALL_TESTS(test_lengths, 2);
     ADD_ALL_TESTS(test_wrong_lengths, 4);
-    ADD_ALL_TESTS(test_reencrypt, 2);
     ADD_ALL_TESTS(test_describe, (int)(sizeof(described) / sizeof(described[0])));
     ADD_TEST(test_usage);
     ADD_TEST(test_application_finalises);

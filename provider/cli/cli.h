@@ -37,6 +37,7 @@ extern const KMSENV_COMMAND kmsenv_command_settings;
 extern const KMSENV_COMMAND kmsenv_command_keyring;
 extern const KMSENV_COMMAND kmsenv_command_seal_key;
 extern const KMSENV_COMMAND kmsenv_command_open_key;
+extern const KMSENV_COMMAND kmsenv_command_rewrap;
 
 /*
  * The next option of a command: its value in the table, or -1 when the command line is done with

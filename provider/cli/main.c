@@ -22,6 +22,7 @@ static const KMSENV_COMMAND *const commands[] = {
     &kmsenv_command_keyring,
     &kmsenv_command_seal_key,
     &kmsenv_command_open_key,
+    &kmsenv_command_rewrap,
     NULL
 };
 

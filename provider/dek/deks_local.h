@@ -70,5 +70,11 @@ const KMSENV_CONTEXT *kmsenv_dek_request_context_for(const KMSENV_DEK_REQUEST *r
 KMSENV_DEK *kmsenv_dek_make(void *request, KMSENV_ERROR *err);
 typedef struct kmsenv_unwrap_st { KMSENV_DEKS *deks; const unsigned char *der; size_t len; } KMSENV_UNWRAP;
 KMSENV_DEK *kmsenv_dek_unwrap(void *unwrap, KMSENV_ERROR *err);
+/* A new DEK, never a cached one: from a wrap that this profile answers for; or from any, *which then being the one that opened. */
+KMSENV_DEK *kmsenv_dek_unwrap_one(KMSENV_DEKS *deks, KMSENV_KMS *kms, const KMSENV_DATA_KEY *key, const KMSENV_WRAP *wrap,
+                                  KMSENV_ERROR *err);
+KMSENV_DEK *kmsenv_dek_unwrap_any(KMSENV_DEKS *deks, const KMSENV_DATA_KEY *key, size_t *which, KMSENV_ERROR *err);
+/* NO_USABLE_WRAP, naming the first wrap; or that there is no profile at all. Returns 0. */
+int kmsenv_deks_no_profile(const KMSENV_DEKS *deks, const KMSENV_DATA_KEY *key, KMSENV_ERROR *err);
 
 #endif

@@ -119,8 +119,7 @@ KMSENV_DATA_KEY *kmsenv_keyring_load(const char *dirs, const unsigned char id[KM
     return NULL;
 }
 
-/* The id in a file's name. 0 if it is not the name of a data key's file, which is in lower case. */
-static int id_of_name(const char *name, unsigned char id[KMSENV_DEK_ID_LEN])
+int kmsenv_keyring_id_of_name(const char *name, unsigned char id[KMSENV_DEK_ID_LEN])
 {
     char hex[2 * KMSENV_DEK_ID_LEN + 1];
 
@@ -144,7 +143,7 @@ static int scan(const char *dir, const char *start, unsigned char id[KMSENV_DEK_
     if (d == NULL)
         return errno == ENOENT || failed(err, "read the directory", dir, strerror(errno));
     while (*found < 2 && (e = readdir(d)) != NULL) {
-        if (strncmp(e->d_name, start, strlen(start)) != 0 || !id_of_name(e->d_name, other)
+        if (strncmp(e->d_name, start, strlen(start)) != 0 || !kmsenv_keyring_id_of_name(e->d_name, other)
             || (*found > 0 && memcmp(other, id, sizeof(other)) == 0))
             continue;
         memcpy(id, other, sizeof(other));
@@ -193,7 +192,7 @@ static int add_ids(const char *dir, unsigned char (**ids)[KMSENV_DEK_ID_LEN], si
     if (d == NULL)
         return failed(err, "read the directory", dir, strerror(errno));
     while (ok && (e = readdir(d)) != NULL) {
-        if (!id_of_name(e->d_name, id))
+        if (!kmsenv_keyring_id_of_name(e->d_name, id))
             continue;
         if ((*count & (*count - 1)) == 0) {    /* room for a power of two */
             more = OPENSSL_realloc(*ids, (*count == 0 ? 1 : 2 * *count) * sizeof(**ids));

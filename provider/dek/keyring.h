@@ -12,6 +12,8 @@ KMSENV_DATA_KEY *kmsenv_keyring_load(const char *dirs, const unsigned char id[KM
 KMSENV_DATA_KEY *kmsenv_keyring_find(const char *dirs, const unsigned char *id, size_t idlen, KMSENV_ERROR *err);
 /* The ids of all data keys, sorted, each once: *ids is OPENSSL_free()d by the caller, NULL if there are none. */
 int kmsenv_keyring_list(const char *dirs, unsigned char (**ids)[KMSENV_DEK_ID_LEN], size_t *count, KMSENV_ERROR *err);
+/* The id in a file's name. 0 if it is not the name of a data key's file, which is in lower case. */
+int kmsenv_keyring_id_of_name(const char *name, unsigned char id[KMSENV_DEK_ID_LEN]);
 /* Writes der (a DataKey with its wraps) as a new file, whole or not at all. A file of that id already there is left alone: success. */
 int kmsenv_keyring_store(const char *dirs, const unsigned char id[KMSENV_DEK_ID_LEN],
                          const unsigned char *der, size_t len, KMSENV_ERROR *err);

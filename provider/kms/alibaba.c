@@ -242,6 +242,14 @@ static int alibaba_decrypt(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, 
     return 1;
 }
 
+/* Offered by the shared gateway only. */
+static int alibaba_may_reencrypt(void *kms, const KMSENV_BLOB *in, const KMSENV_CONTEXT *context)
+{
+    (void)in;
+    (void)context;
+    return !((ALIBABA *)kms)->instance;
+}
+
 static int alibaba_reencrypt(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, KMSENV_BLOB *out)
 {
     ALIBABA *a = kms;
@@ -250,8 +258,6 @@ static int alibaba_reencrypt(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in
                                            .destination_context = call->context };
     KMSENV_RESULT result = { .key_id = a->key_id, .blob = out };
 
-    if (a->instance)
-        return kmsenv_error_set(call->err, KMSENV_R_KMS_UNSUPPORTED, "ReEncrypt is offered by the shared gateway only");
     return perform(a, call, &action, &result);
 }
 
@@ -278,5 +284,6 @@ const KMSENV_KMS_METHOD kmsenv_kms_alibaba = {
     .encrypt = alibaba_encrypt,
     .decrypt = alibaba_decrypt,
     .reencrypt = alibaba_reencrypt,
+    .may_reencrypt = alibaba_may_reencrypt,
     .describe = alibaba_describe
 };

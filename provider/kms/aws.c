@@ -232,6 +232,15 @@ static int aws_decrypt(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, unsi
     return 1;
 }
 
+/* Not from a key in another region. */
+static int aws_may_reencrypt(void *kms, const KMSENV_BLOB *in, const KMSENV_CONTEXT *context)
+{
+    char region[KMSENV_AWS_REGION_MAX];
+
+    (void)context;
+    return !kmsenv_aws_arn_region(in->key_id, region, sizeof(region)) || strcmp(region, ((AWS *)kms)->region) == 0;
+}
+
 static int aws_reencrypt(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, KMSENV_BLOB *out)
 {
     AWS *a = kms;
@@ -268,5 +277,6 @@ const KMSENV_KMS_METHOD kmsenv_kms_aws = {
     .encrypt = aws_encrypt,
     .decrypt = aws_decrypt,
     .reencrypt = aws_reencrypt,
+    .may_reencrypt = aws_may_reencrypt,
     .describe = aws_describe
 };

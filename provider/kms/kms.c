@@ -3,14 +3,12 @@
 #include <openssl/crypto.h>
 #include "core/clock.h"
 #include "core/lock.h"
-#include "core/secret.h"
 #include "kms/apart.h"
 #include "kms/audit.h"
 #include "kms/guard.h"
 #include "kms/kms.h"
 
-#define EXTRA_MAX     4096
-#define PLAINTEXT_MAX 65536   /* no service decrypts to more */
+#define EXTRA_MAX 4096
 
 const KMSENV_SETTING kmsenv_profile_settings[] = {
     { "kms", KMSENV_TEXT, NULL, 0, 0, "the name of a KMS, such as tencent or local", "Which KMS the profile stands for." },
@@ -337,14 +335,19 @@ static int do_generate(OPERATION *op, size_t len, unsigned char *dek, KMSENV_BLO
            && do_encrypt(op, dek, len, out);
 }
 
+static int check_wrap(OPERATION *op, const KMSENV_BLOB *in)
+{
+    if (in->ciphertext != NULL && in->ciphertext_len > 0 && in->ciphertext_len <= KMSENV_CIPHERTEXT_MAX && in->extra_len <= EXTRA_MAX)
+        return 1;
+    return kmsenv_error_set(op->call.err, KMSENV_R_KMS_WRAP_REJECTED, "the wrapped data key is empty or larger than %d bytes",
+                            KMSENV_CIPHERTEXT_MAX);
+}
+
 static int do_decrypt(OPERATION *op, const KMSENV_BLOB *in, unsigned char *out, size_t *outlen)
 {
     size_t room = *outlen, n = room;
 
-    if (in->ciphertext == NULL || in->ciphertext_len == 0 || in->ciphertext_len > KMSENV_CIPHERTEXT_MAX || in->extra_len > EXTRA_MAX)
-        return kmsenv_error_set(op->call.err, KMSENV_R_KMS_WRAP_REJECTED, "the wrapped data key is empty or larger than %d bytes",
-                                KMSENV_CIPHERTEXT_MAX);
-    if (!op->kms->method->decrypt(op->kms->impl, &op->call, in, out, &n))
+    if (!check_wrap(op, in) || !op->kms->method->decrypt(op->kms->impl, &op->call, in, out, &n))
         return 0;
     if (n > 0 && n <= room) {
         *outlen = n;
@@ -353,31 +356,18 @@ static int do_decrypt(OPERATION *op, const KMSENV_BLOB *in, unsigned char *out, 
     return kmsenv_error_set(op->call.err, KMSENV_R_KMS_REPLY_MALFORMED, "the unwrapped data is empty or larger than %zu bytes", room);
 }
 
-/* For services without it: the plaintext passes through this process. */
-static int decrypt_and_encrypt(OPERATION *op, const KMSENV_BLOB *in, KMSENV_BLOB *out)
+int kmsenv_kms_may_reencrypt(const KMSENV_KMS *kms, const KMSENV_BLOB *in, const KMSENV_CONTEXT *context)
 {
-    unsigned char *plaintext = kmsenv_secret_zalloc(PLAINTEXT_MAX);
-    size_t n = PLAINTEXT_MAX;
-    int ok;
+    const KMSENV_KMS_METHOD *method = kms->method;
 
-    if (plaintext == NULL)
-        return kmsenv_error_set(op->call.err, KMSENV_R_OUT_OF_MEMORY, "no memory to wrap a data key anew");
-    ok = do_decrypt(op, in, plaintext, &n) && do_encrypt(op, plaintext, n, out);
-    kmsenv_secret_free(plaintext);
-    return ok;
+    return method->reencrypt != NULL && (method->may_reencrypt == NULL || method->may_reencrypt(kms->impl, in, context));
 }
 
 static int do_reencrypt(OPERATION *op, const KMSENV_BLOB *in, KMSENV_BLOB *out)
 {
-    if (op->kms->method->reencrypt == NULL)
-        return decrypt_and_encrypt(op, in, out);
-    if (op->kms->method->reencrypt(op->kms->impl, &op->call, in, out))
-        return check_blob(op, out);
-    if (op->call.err->reason != KMSENV_R_KMS_UNSUPPORTED)
-        return 0;
-    kmsenv_blob_reset(out);
-    kmsenv_error_clear(op->call.err);
-    return decrypt_and_encrypt(op, in, out);
+    if (!kmsenv_kms_may_reencrypt(op->kms, in, op->call.context))
+        return kmsenv_error_set(op->call.err, KMSENV_R_KMS_UNSUPPORTED, "%s does not re-encrypt this", op->kms->method->title);
+    return check_wrap(op, in) && op->kms->method->reencrypt(op->kms->impl, &op->call, in, out) && check_blob(op, out);
 }
 
 /* --- operations ----------------------------------------------------------- */

@@ -71,8 +71,13 @@ typedef struct kmsenv_kms_method_st {
     int (*encrypt)(void *kms, KMSENV_CALL *call, const unsigned char *in, size_t inlen, KMSENV_BLOB *out);
     /* *outlen: room on entry, length on return. A reply that is about another CMK than in->key_id is an error. */
     int (*decrypt)(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, unsigned char *out, size_t *outlen);
-    /* Under the newest version of this profile's CMK, without the plaintext leaving the KMS. NULL, or KMS_UNSUPPORTED: decrypt + encrypt. */
+    /*
+     * Under the newest version of this profile's CMK, without the plaintext leaving the KMS. NULL: the service has none.
+     * KMS_UNSUPPORTED: not for this key. in->key_id may name a CMK that this profile does not answer for.
+     */
     int (*reencrypt)(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, KMSENV_BLOB *out);
+    /* Could the service do that for a wrap with this key id and context, as far as is known without asking? NULL: yes, if there is reencrypt. */
+    int (*may_reencrypt)(void *kms, const KMSENV_BLOB *in, const KMSENV_CONTEXT *context);
     /* Is the CMK there and usable? On success *state gets a word such as "Enabled". */
     int (*describe)(void *kms, KMSENV_CALL *call, char *state, size_t room);
 } KMSENV_KMS_METHOD;
@@ -118,8 +123,11 @@ int kmsenv_kms_encrypt_within(KMSENV_KMS *kms, uint64_t limit_ms, const KMSENV_C
                               const unsigned char *in, size_t inlen, KMSENV_BLOB *out, KMSENV_ERROR *err);
 int kmsenv_kms_decrypt_within(KMSENV_KMS *kms, uint64_t limit_ms, const KMSENV_CONTEXT *context, const char *dek_id_hex,
                               const KMSENV_BLOB *in, unsigned char *out, size_t *outlen, KMSENV_ERROR *err);
+/* Inside the KMS, or KMS_UNSUPPORTED: decrypt and encrypt are then for the caller, who can check in between what came out. */
 int kmsenv_kms_reencrypt(KMSENV_KMS *kms, const KMSENV_CONTEXT *context, const char *dek_id_hex,
                          const KMSENV_BLOB *in, KMSENV_BLOB *out, KMSENV_ERROR *err);
+/* Is kmsenv_kms_reencrypt() worth a try for that wrap? Asks nobody. */
+int kmsenv_kms_may_reencrypt(const KMSENV_KMS *kms, const KMSENV_BLOB *in, const KMSENV_CONTEXT *context);
 int kmsenv_kms_describe(KMSENV_KMS *kms, char *state, size_t room, KMSENV_ERROR *err);
 
 /* Is this thread inside a KMS call now? (TLS of the KMS client itself may need keys.) */

@@ -302,24 +302,6 @@ static int local_decrypt(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, un
     return ok;
 }
 
-static int local_reencrypt(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, KMSENV_BLOB *out)
-{
-    KMSENV_LOCAL_KEY *key = current_key(kms, call->err);
-    unsigned char *plaintext = NULL;
-    size_t len = PLAINTEXT_MAX;
-    int ok;
-
-    if (key == NULL)
-        return 0;
-    if ((plaintext = kmsenv_secret_zalloc(PLAINTEXT_MAX)) == NULL)
-        ok = kmsenv_error_set(call->err, KMSENV_R_OUT_OF_MEMORY, "no memory to wrap a data key");
-    else
-        ok = unwrap(kms, call, key, in, plaintext, &len) && wrap(kms, call, key, plaintext, len, out);
-    kmsenv_secret_free(plaintext);
-    kmsenv_local_key_free(key);
-    return ok;
-}
-
 static int local_describe(void *kms, KMSENV_CALL *call, char *state, size_t room)
 {
     KMSENV_LOCAL_KEY *key = current_key(kms, call->err);
@@ -344,6 +326,6 @@ const KMSENV_KMS_METHOD kmsenv_kms_local = {
     .generate = NULL,
     .encrypt = local_encrypt,
     .decrypt = local_decrypt,
-    .reencrypt = local_reencrypt,
+    .reencrypt = NULL,      /* the KMS is this process: there is no inside */
     .describe = local_describe
 };

@@ -11,6 +11,7 @@
 /* Zero it, then say what is expected. */
 typedef struct kmsenv_result_st {
     const char *key_id;                /* in: the reply must be about this CMK; NULL = any */
+    const char *source_key_id;         /* in: and have re-encrypted from this one, if the service tells; NULL = any */
     unsigned char *plaintext;          /* in: where it goes, secret memory; NULL = none expected */
     size_t room;                       /* in: bytes of room there */
     size_t plaintext_len;              /* out */

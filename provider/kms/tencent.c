@@ -180,7 +180,7 @@ static int tencent_reencrypt(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in
     const KMSENV_TENCENT_ACTION action = { .name = "ReEncrypt", .destination_key_id = t->key_id, .ciphertext = in->ciphertext,
                                            .ciphertext_len = in->ciphertext_len, .source_context = call->context,
                                            .destination_context = call->context };
-    KMSENV_RESULT result = { .key_id = t->key_id, .blob = out };
+    KMSENV_RESULT result = { .key_id = t->key_id, .source_key_id = in->key_id, .blob = out };
 
     return perform(t, call, &action, &result);
 }

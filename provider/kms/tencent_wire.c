@@ -178,9 +178,9 @@ static int is_uuid(const char *text)
     return text[36] == '\0';
 }
 
-static int check_key_id(const KMSENV_TENCENT_REPLY *reply, const char *expected, KMSENV_ERROR *err)
+static int check_key_id(const KMSENV_TENCENT_REPLY *reply, const char *member, const char *expected, KMSENV_ERROR *err)
 {
-    const char *key_id = kmsenv_json_text(kmsenv_json_get(reply->response, "KeyId"));
+    const char *key_id = kmsenv_json_text(kmsenv_json_get(reply->response, member));
 
     if (expected == NULL || key_id == NULL || !is_uuid(expected) || strcmp(expected, key_id) == 0)
         return 1;
@@ -223,7 +223,8 @@ KMSENV_VERDICT kmsenv_tencent_result(KMSENV_REPLY *http, KMSENV_RESULT *result, 
     verdict = kmsenv_tencent_parse(http, &secret, 1, &reply, err);
     memcpy(result->request_id, reply.request_id, sizeof(result->request_id));
     if (verdict == KMSENV_VERDICT_OK
-        && (!check_key_id(&reply, result->key_id, err)
+        && (!check_key_id(&reply, "KeyId", result->key_id, err)
+            || !check_key_id(&reply, "SourceKeyId", result->source_key_id, err)
             || (result->plaintext != NULL && !kmsenv_result_plaintext(result, &secret, err))
             || (result->blob != NULL && !read_blob(&reply, result->blob, err))
             || (result->state != NULL && !read_state(&reply, result, err))))

@@ -13,7 +13,6 @@
  */
 #include <string.h>
 #include <openssl/crypto.h>
-#include "core/secret.h"
 #include "kms/registry.h"
 #include "kms/vault.h"
 
@@ -253,20 +252,14 @@ static int vault_decrypt(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, un
     return ok;
 }
 
-static int decrypt_and_encrypt(VAULT *v, KMSENV_CALL *call, const KMSENV_BLOB *in, KMSENV_BLOB *out)
+/* `rewrap` is for wraps of the same key and without associated_data. */
+static int vault_may_reencrypt(void *kms, const KMSENV_BLOB *in, const KMSENV_CONTEXT *context)
 {
-    unsigned char *plaintext = kmsenv_secret_zalloc(KMSENV_VAULT_PLAINTEXT_MAX);
-    size_t n = KMSENV_VAULT_PLAINTEXT_MAX;
-    int ok;
+    const VAULT *v = kms;
 
-    if (plaintext == NULL)
-        return kmsenv_error_set(call->err, KMSENV_R_OUT_OF_MEMORY, "no memory to wrap a data key anew");
-    ok = vault_decrypt(v, call, in, plaintext, &n) && vault_encrypt(v, call, plaintext, n, out);
-    kmsenv_secret_free(plaintext);
-    return ok;
+    return (v->derived || context->count == 0) && (in->key_id == NULL || strcmp(in->key_id, v->key_id) == 0);
 }
 
-/* `rewrap` is for wraps of the same key and without associated_data. */
 static int vault_reencrypt(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, KMSENV_BLOB *out)
 {
     VAULT *v = kms;
@@ -275,8 +268,6 @@ static int vault_reencrypt(void *kms, KMSENV_CALL *call, const KMSENV_BLOB *in, 
     KMSENV_BUFFER json;
     int ok;
 
-    if ((!v->derived && call->context->count > 0) || (in->key_id != NULL && strcmp(in->key_id, v->key_id) != 0))
-        return decrypt_and_encrypt(v, call, in, out);
     if (!set_context(v, call, &p, &json))
         return 0;
     ok = perform(v, call, "rewrap", v->key_id, (JOB){ .parameters = &p, .result = &result });
@@ -306,5 +297,6 @@ const KMSENV_KMS_METHOD kmsenv_kms_vault = {
     .encrypt = vault_encrypt,
     .decrypt = vault_decrypt,
     .reencrypt = vault_reencrypt,
+    .may_reencrypt = vault_may_reencrypt,
     .describe = vault_describe
 };

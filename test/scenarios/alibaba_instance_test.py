@@ -179,11 +179,6 @@ class Operations(InstanceCase):
         self.assertEqual(self.tool_says("describe")["reason"], DISABLED)
         self.assertEqual(self.counts(), {"AdvanceGenerateDataKey": 1})
 
-    def test_reencrypt_is_decrypt_and_encrypt(self):
-        """There is no such operation."""
-        self.assertEqual(self.tool_says("reencrypt", context="app=x"), {"ok": True, "reason": 0, "text": "opens"})
-        self.assertEqual(self.counts(), {"AdvanceGenerateDataKey": 1, "AdvanceDecrypt": 2, "AdvanceEncrypt": 1})
-
 
 class Limits(InstanceCase):
     def test_settings(self):

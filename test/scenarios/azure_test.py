@@ -218,13 +218,6 @@ class Operations(AzureCase):
         self.kms.delete_key(self.kms.key_id)
         self.assertEqual(self.tool_says("describe")["reason"], NOT_FOUND)
 
-    def test_reencrypt(self):
-        """The service has no such operation: the data key is unwrapped and wrapped."""
-        for more in ({}, {"context": "app=billing"}):
-            self.kms.reset()
-            self.assertEqual(self.tool_says("reencrypt", **more), {"ok": True, "reason": OK, "text": "opens"})
-            self.assertEqual((self.kms.calls("wrapkey"), self.kms.calls("unwrapkey"), self.kms.calls()), (2, 2, 4))
-
 
 class Tokens(AzureCase):
     """Sources of tokens; the metadata service is not there unless a test says so."""
