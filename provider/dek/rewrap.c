@@ -98,37 +98,47 @@ static void pace(const WORK *k)
         k->rewrap->options.pace(k->rewrap->options.pace_arg);
 }
 
-/* The wrap itself, so that its context is known to be what the KMS has bound. */
-static int open_one(WORK *k, size_t w, KMSENV_ERROR *err)
+/* From some of the wraps: n of them, from the one at `at` on. A view of the data key, which owns nothing. */
+static int open_some(WORK *k, size_t at, size_t n, KMSENV_ERROR *err)
 {
-    KMSENV_DATA_KEY only = *k->key;
-    size_t ignored;
+    KMSENV_DATA_KEY view = *k->key;
+    size_t which;
     KMSENV_DEK *dek;
 
-    only.wraps = 1;
-    only.wrap[0] = k->key->wrap[w];
+    view.wraps = n;
+    memmove(view.wrap, view.wrap + at, n * sizeof(view.wrap[0]));
     pace(k);
-    if ((dek = kmsenv_dek_unwrap_any(k->rewrap->deks, &only, &ignored, err)) == NULL)
+    if ((dek = kmsenv_dek_unwrap_any(k->rewrap->deks, &view, &which, err)) == NULL)
         return 0;
     kmsenv_dek_free(k->dek);
     k->dek = dek;
-    k->opened = w;
+    k->opened = at + which;
     return 1;
 }
 
-/* The data key, from that wrap or one of the same context if possible; from any that opens otherwise. */
+/*
+ * The data key, from that wrap or one of the same context if possible; from any that opens otherwise. Which one it is
+ * matters, because its context is known then to be what the KMS has bound.
+ */
 static int open_for(WORK *k, size_t w, KMSENV_ERROR *err)
 {
     KMSENV_ERROR ignored = KMSENV_ERROR_INIT;
+    size_t after;
 
     if (k->dek != NULL && (w == KMSENV_REWRAP_ANY || kmsenv_context_equal(&k->key->wrap[k->opened].context, &k->key->wrap[w].context)))
         return 1;
-    if (w != KMSENV_REWRAP_ANY && open_one(k, w, k->key->wraps == 1 ? err : &ignored))
+    if (w == KMSENV_REWRAP_ANY)
+        return open_some(k, 0, k->key->wraps, err);
+    if (open_some(k, w, 1, err) || k->dek != NULL) {
+        kmsenv_error_clear(err);
         return 1;
-    if (k->dek != NULL || (w != KMSENV_REWRAP_ANY && k->key->wraps == 1))
-        return k->dek != NULL;
-    pace(k);
-    return (k->dek = kmsenv_dek_unwrap_any(k->rewrap->deks, k->key, &k->opened, err)) != NULL;
+    }
+    after = k->key->wraps - w - 1;
+    if ((w > 0 && open_some(k, 0, w, &ignored)) || (after > 0 && open_some(k, w + 1, after, &ignored))) {
+        kmsenv_error_clear(err);
+        return 1;
+    }
+    return 0;
 }
 
 static int set_names(KMSENV_WRAP *wrap, const char *kms, const KMSENV_CONTEXT *context, KMSENV_ERROR *err)
