@@ -104,14 +104,15 @@ static int plan_renewal(KMSENV_REWRAP *r, const KMSENV_DATA_KEY *key, KMSENV_REW
 /* The wrap under the profile's own key; KMSENV_REWRAP_ANY if there is none. 0 with err if the profile cannot tell its key. */
 static int find_own(KMSENV_KMS *kms, const KMSENV_DATA_KEY *key, size_t *found, KMSENV_ERROR *err)
 {
-    const char *own = kmsenv_kms_own_key_id(kms, err);
     size_t w;
 
     *found = KMSENV_REWRAP_ANY;
-    for (w = 0; own != NULL && w < key->wraps && *found == KMSENV_REWRAP_ANY; w++)
-        if (strcmp(key->wrap[w].kms, kmsenv_kms_method(kms)->name) == 0 && strcmp(key->wrap[w].blob.key_id, own) == 0)
+    for (w = 0; w < key->wraps && *found == KMSENV_REWRAP_ANY; w++)
+        if (kmsenv_kms_is_own(kms, key->wrap[w].kms, key->wrap[w].blob.key_id, err))
             *found = w;
-    return own != NULL;
+        else if (err->reason != KMSENV_R_NONE)
+            return 0;
+    return 1;
 }
 
 /* Some wrap must be one that can be opened. */

@@ -159,18 +159,25 @@ const char *kmsenv_kms_own_key_id(KMSENV_KMS *kms, KMSENV_ERROR *err)
     return own;
 }
 
-int kmsenv_kms_matches(KMSENV_KMS *kms, const char *kind, const char *key_id, KMSENV_ERROR *err)
+int kmsenv_kms_is_own(KMSENV_KMS *kms, const char *kind, const char *key_id, KMSENV_ERROR *err)
 {
     const char *own;
 
     if (strcmp(kind, kms->method->name) != 0)
         return 0;
     if (kms->method->matches != NULL)
-        return kms->method->matches(kms->impl, key_id);
-    if (kms->decrypt_keys != NULL && is_listed(kms->decrypt_keys, key_id))
-        return 1;
+        return kms->method->matches(kms->impl, key_id) == 2;
     own = kmsenv_kms_own_key_id(kms, err);
     return own != NULL && strcmp(own, key_id) == 0;
+}
+
+int kmsenv_kms_matches(KMSENV_KMS *kms, const char *kind, const char *key_id, KMSENV_ERROR *err)
+{
+    if (strcmp(kind, kms->method->name) != 0)
+        return 0;
+    if (kms->method->matches != NULL)
+        return kms->method->matches(kms->impl, key_id) != 0;
+    return (kms->decrypt_keys != NULL && is_listed(kms->decrypt_keys, key_id)) || kmsenv_kms_is_own(kms, kind, key_id, err);
 }
 
 /* --- circuit breaker ------------------------------------------------------ */

@@ -64,7 +64,7 @@ typedef struct kmsenv_kms_method_st {
     void (*free)(void *kms);
     /* The CMK's id for matching a wrap against this profile; borrowed; may do file I/O but no network. NULL with err on failure. */
     const char *(*key_id)(void *kms, KMSENV_ERROR *err);
-    /* Does a wrap's key_id name a CMK of this profile (its key-id, or one of decrypt-keys)? NULL: they are compared as text. */
+    /* Does a wrap's key_id name a CMK of this profile: 2 its key-id, 1 one of decrypt-keys, 0 neither? NULL: they are compared as text. */
     int (*matches)(void *kms, const char *key_id);
     /* A new data key of len bytes (16, 24, 32 or 64), made in the KMS. NULL: the service has none; RAND and encrypt are used. */
     int (*generate)(void *kms, KMSENV_CALL *call, size_t len, unsigned char *dek, KMSENV_BLOB *out);
@@ -106,6 +106,8 @@ const char *kmsenv_kms_own_key_id(KMSENV_KMS *kms, KMSENV_ERROR *err);
  * `decrypt-keys`)? 0 with err filled if the profile cannot tell (its key file is missing, say).
  */
 int kmsenv_kms_matches(KMSENV_KMS *kms, const char *kind, const char *key_id, KMSENV_ERROR *err);
+/* The same for its own key-id only, which it encrypts under. */
+int kmsenv_kms_is_own(KMSENV_KMS *kms, const char *kind, const char *key_id, KMSENV_ERROR *err);
 
 /* Setting `kms-timeout`. */
 uint64_t kmsenv_kms_timeout_ms(const KMSENV_KMS *kms);

@@ -152,7 +152,7 @@ static const char *pkcs11_key_id(void *kms, KMSENV_ERROR *err)
     return ((PKCS11 *)kms)->key_id;
 }
 
-/* The configured key that a wrap's URI can mean, as wanted: with what the wrap says besides. 0 if there is none. */
+/* The configured key that a wrap's URI can mean, as wanted: with what the wrap says besides. 0 if there is none; 2 if it is key-id's. */
 static int find_configured(const PKCS11 *p, const char *key_id, KMSENV_PKCS11_URI *wanted)
 {
     KMSENV_PKCS11_URI wrap;
@@ -170,7 +170,7 @@ static int find_configured(const PKCS11 *p, const char *key_id, KMSENV_PKCS11_UR
         wanted->value[KMSENV_PKCS11_ID] = wrap.value[KMSENV_PKCS11_ID];
     else
         wanted->value[KMSENV_PKCS11_OBJECT] = wrap.value[KMSENV_PKCS11_OBJECT];
-    return 1;
+    return i == 0 ? 2 : 1;
 }
 
 static int pkcs11_matches(void *kms, const char *key_id)
