@@ -138,7 +138,7 @@ static int copy_tail(const KMSENV_REPLACE *r, int to, uint64_t from, uint64_t at
     ssize_t n;
 
     while (left > 0) {
-        if (r->stop != NULL && *r->stop)
+        if (r->stop != NULL && atomic_load(r->stop) != 0)
             return kmsenv_error_set(err, KMSENV_R_WRONG_STATE, "stopped by a signal");
         n = copy_file_range(r->fd, &in, to, &out, left < COPY_PIECE ? (size_t)left : COPY_PIECE, 0);
         if (n < 0 && errno == EINTR)

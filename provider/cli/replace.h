@@ -8,7 +8,7 @@
  */
 #ifndef KMSENV_CLI_REPLACE_H
 # define KMSENV_CLI_REPLACE_H
-# include <signal.h>
+# include <stdatomic.h>
 # include <stddef.h>
 # include <stdint.h>
 # include <sys/stat.h>
@@ -25,7 +25,7 @@ typedef struct kmsenv_replace_st {
     int fd;                             /* for reading */
     int locked;                         /* nobody else is at work on the file */
     int sync_dir;                       /* set by the caller: else it syncs dir, once for many files */
-    const volatile sig_atomic_t *stop;  /* the same: give up if it is not 0; NULL = never */
+    atomic_int *stop;                   /* the same: give up if it is not 0; NULL = never. Borrowed */
     struct stat st;
 } KMSENV_REPLACE;
 

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,7 +19,7 @@
 
 enum { TO = 1, ADD, FORCE, VERIFY, IN_KMS, DRY_RUN, RATE, JOBS, VERBOSE };
 
-static volatile sig_atomic_t stop;     /* 1: a signal; 2: see IN_A_ROW_MAX */
+static atomic_int stop;      /* 1: a signal; 2: see IN_A_ROW_MAX */
 
 typedef struct run_st {
     KMSENV_REWRAP_RUN run;             /* first */
@@ -120,9 +121,10 @@ static int open_real(KMSENV_REPLACE *file, const char *path, char real[PATH_MAX]
     dir = open(slash == real ? "/" : real, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0)
         return kmsenv_error_set(err, KMSENV_R_WRONG_STATE, "its directory cannot be read: %s", strerror(errno));
-    file->sync_dir = 1;
-    if (kmsenv_replace_open(file, dir, slash + 1, err))
+    if (kmsenv_replace_open(file, dir, slash + 1, err)) {
+        file->sync_dir = 1;
         return 1;
+    }
     close(dir);
     return err->reason != KMSENV_R_NONE ? 0 : kmsenv_error_set(err, KMSENV_R_WRONG_STATE, "it is being replaced");
 }
@@ -204,7 +206,7 @@ static int do_keyring(RUN *r, const char *path, DIR *d)
     kmsenv_pool_wait(r->pool);
     if (ids != NULL)
         fclose(ids);
-    if (ok && fsync(task.dir) != 0 && errno != EINVAL)
+    if (ok && !r->run.dry_run && fsync(task.dir) != 0 && errno != EINVAL)
         ok = kmsenv_cli_failed("%s: the directory cannot be synced: %s", path, strerror(errno)) == KMSENV_EXIT_OK;
     return ok;
 }
@@ -273,7 +275,6 @@ static int start(RUN *r, int argc, char **argv)
     r->options.profiles = r->names.length == 0 ? NULL : kmsenv_buffer_text(&r->names);
     r->options.pace = r->interval_us == 0 ? NULL : wait_for_turn;
     r->options.pace_arg = r;
-    r->run.stop = &stop;
     r->run.rewrap = kmsenv_rewrap_new(runtime->deks, &r->options, &err);
     r->lock = kmsenv_lock_new(KMSENV_LEVEL_PROVIDER);
     r->pool = r->lock == NULL ? NULL : kmsenv_pool_new(r->jobs, sizeof(TASK), work, r);

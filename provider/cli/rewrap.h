@@ -13,7 +13,6 @@ enum kmsenv_rewrap_outcome {
 typedef struct kmsenv_rewrap_run_st {
     KMSENV_REWRAP *rewrap;
     int dry_run;
-    const volatile sig_atomic_t *stop;
 } KMSENV_REWRAP_RUN;
 
 /* One file. */

@@ -39,7 +39,7 @@ static void tell(KMSENV_REWRAP_ITEM *item, const char *what)
 static int has_id(const KMSENV_REWRAP_ITEM *item, const KMSENV_DATA_KEY *key, KMSENV_ERROR *err)
 {
     return item->id == NULL || memcmp(item->id, key->id, KMSENV_DEK_ID_LEN) == 0
-           || kmsenv_error_set(err, KMSENV_R_KEYRING_FAILED, "it holds the data key of another id than its name says");
+           || kmsenv_error_set(err, KMSENV_R_DATA_KEY_MISMATCH, "it holds the data key of another id than its name says");
 }
 
 int kmsenv_rewrap_data_key(KMSENV_REWRAP_ITEM *item, const unsigned char *der, size_t len, unsigned char **out, size_t *outlen,

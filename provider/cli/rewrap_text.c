@@ -7,8 +7,7 @@
 #include "cli/rewrap.h"
 #include "envelope/header.h"
 
-#define TEXT_MAX   (4 * 1024 * 1024)
-#define SEALED_KEY "KMS SEALED KEY"
+#define TEXT_MAX (4 * 1024 * 1024)
 
 /* A message in memory: its header is made anew. */
 static int rewrap_sealed_key(KMSENV_REWRAP_ITEM *item, const unsigned char *der, size_t len, unsigned char **out, size_t *outlen,
@@ -24,13 +23,15 @@ static int rewrap_sealed_key(KMSENV_REWRAP_ITEM *item, const unsigned char *der,
         return 0;
     if (header == NULL)
         return 1;
-    if ((all = OPENSSL_realloc(header, n + len - total)) == NULL) {
+    *outlen = n + len - total;
+    all = *outlen > KMSENV_SEALED_KEY_MAX ? NULL : OPENSSL_realloc(header, *outlen);
+    if (all == NULL) {
         OPENSSL_free(header);
-        return kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for a sealed key");
+        return kmsenv_error_set(err, KMSENV_R_HEADER_TOO_LARGE, "the sealed key would have %zu bytes, of at most %d, or there is no memory",
+                                *outlen, KMSENV_SEALED_KEY_MAX);
     }
     memcpy(all + n, der + total, len - total);
     *out = all;
-    *outlen = n + len - total;
     return 1;
 }
 
@@ -38,7 +39,7 @@ static const struct {
     const char *label;
     int (*rewrap)(KMSENV_REWRAP_ITEM *item, const unsigned char *der, size_t len, unsigned char **out, size_t *outlen, KMSENV_ERROR *err);
 } kinds[] = {
-    { KMSENV_PEM_DATA_KEY, kmsenv_rewrap_data_key }, { SEALED_KEY, rewrap_sealed_key }
+    { KMSENV_PEM_DATA_KEY, kmsenv_rewrap_data_key }, { KMSENV_PEM_SEALED_KEY, rewrap_sealed_key }
 };
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
@@ -129,7 +130,7 @@ static int none_found(const unsigned char *text, size_t n, KMSENV_ERROR *err)
 
     return kmsenv_error_set(err, KMSENV_R_NOT_AN_ENVELOPE, "%s", base64
                             ? "it looks like base64: decode it first (openssl base64 -d -A)"
-                            : "neither a message nor a PEM block \"" KMSENV_PEM_DATA_KEY "\" or \"" SEALED_KEY "\"");
+                            : "neither a message nor a PEM block \"" KMSENV_PEM_DATA_KEY "\" or \"" KMSENV_PEM_SEALED_KEY "\"");
 }
 
 int kmsenv_rewrap_text(KMSENV_REWRAP_ITEM *item, KMSENV_ERROR *err)
