@@ -488,13 +488,13 @@ class FileSystem(LocalScenario):
 class Interrupted(LocalScenario):
     """A power cut before each change to the file system, and in the middle of each write."""
 
-    def run_until_done(self, make, arguments, config):
+    def run_until_done(self, make, arguments, config, clone="no"):
         """make(): a fresh file's path and data. For each point of death: what is there is sound, or made so by the next rewrap."""
         for point in range(1, 60):
             path, data = make()
             original = self.read(path)
             run = self.cli("rewrap", *arguments, path, environment={"OPENSSL_CONF": config, "LD_PRELOAD": SHIM, "EXIT_SHIM_AT": str(point),
-                                                                     "EXIT_SHIM_NO_CLONE": "1"})
+                                                                     "EXIT_SHIM_CLONE": clone})
             if run.returncode == 0:
                 self.assertGreater(point, 6)
                 return point
@@ -540,6 +540,19 @@ class Interrupted(LocalScenario):
         self.rotate()
         self.run_until_done(make, (), self.main)
         self.assertEqual(self.torn_seen, 1)
+
+    def test_cloned(self):
+        """Where blocks can be shared it is a new file, which shares them, and no journal."""
+        make = self.fresh(os.urandom(2 * MIB))
+        self.rotate()
+        path, data = make()
+        inode = os.stat(path).st_ino
+        self.rewrap(self.main, path, done=1, environment={"LD_PRELOAD": SHIM, "EXIT_SHIM_CLONE": "yes"})
+        self.assertNotEqual(os.stat(path).st_ino, inode)
+        self.is_under(self.read(path), "main")
+        self.opens(self.main, self.read(path), data)
+        self.run_until_done(make, (), self.main, clone="yes")
+        self.assertEqual(self.torn_seen, 0)
 
     def test_journals(self):
         """One that is not this message's, or not whole, must do no harm."""
