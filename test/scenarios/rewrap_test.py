@@ -454,10 +454,11 @@ class FileSystem(LocalScenario):
 
     def test_attributes(self):
         path = self.message(data=os.urandom(100))
+        given = b"kept"
         try:
-            os.setxattr(path, "user.kmsenv-test", b"kept")
-        except OSError as fault:
-            self.skipTest("no extended attributes here: %s" % fault)
+            os.setxattr(path, "user.kmsenv-test", given)
+        except OSError:
+            given = None            # a file system without them
         os.chmod(path, 0o604)
         if os.geteuid() == 0:
             os.chown(path, 12345, 23456)
@@ -465,7 +466,8 @@ class FileSystem(LocalScenario):
         self.rewrap(self.both, "--to", "other", path, done=1)
         after = os.stat(path)
         self.assertEqual((after.st_mode, after.st_uid, after.st_gid), (before.st_mode, before.st_uid, before.st_gid))
-        self.assertEqual(os.getxattr(path, "user.kmsenv-test"), b"kept")
+        if given is not None:
+            self.assertEqual(os.getxattr(path, "user.kmsenv-test"), given)
 
     def test_somebody_else_is_at_work(self):
         path = self.message()
