@@ -210,7 +210,9 @@ static int create_new(const KMSENV_REPLACE *r, char name[KMSENV_REPLACE_NAME_MAX
     if (r->locked)
         unlinkat(r->dir, name, 0);
     fd = openat(r->dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0)
+    if (fd < 0 && errno == EEXIST)
+        kmsenv_error_set(err, KMSENV_R_WRONG_STATE, "%s is there: another kmsenv rewrap is at work, or remove what a killed one left", name);
+    else if (fd < 0)
         failed(err, "cannot create a new file beside it");
     return fd;
 }

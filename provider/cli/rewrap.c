@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include <openssl/crypto.h>
 #include "cli/cli.h"
@@ -195,8 +196,10 @@ static int do_keyring(RUN *r, const char *path, DIR *d)
 {
     TASK task = { .dir = dirfd(d), .path = path };
     FILE *ids = tmpfile();
-    int ok;
+    int fd = ids != NULL ? -1 : memfd_create("ids", MFD_CLOEXEC), ok;     /* where /tmp cannot be written */
 
+    if (fd >= 0 && (ids = fdopen(fd, "w+")) == NULL)
+        close(fd);
     if (!r->run.dry_run && faccessat(task.dir, ".", W_OK | X_OK, AT_EACCESS) != 0)
         ok = kmsenv_cli_failed("%s: the directory cannot be written: %s", path, strerror(errno)) == KMSENV_EXIT_OK;
     else if (ids == NULL || !list_ids(r, d, ids))
