@@ -55,6 +55,8 @@ class AwsCase(ServerCase):
 class Common:
     """What every server of AWS's API is asked."""
 
+    reencrypts = True
+
     def test_openssl_enc(self):
         for more in ({}, {"context": CONTEXT_SETTING}, {"key_id": self.key["Arn"], "region": None}):
             message = self.enc_round_trip(self.kms_config(**more), 300001)
@@ -100,6 +102,21 @@ class Common:
         self.kms.update_alias(AliasName="alias/app-" + self.key["KeyId"], TargetKeyId=other["KeyId"])
         self.opens(config, message)                                # the key that the alias meant then
         self.assertEqual(self.wrap_of(self.sealed(config)).extra.decode(), other["Arn"])
+
+    def test_rewrap(self):
+        """From one key to another and under the same one, in the service if it can; boto3 opens what came of it."""
+        other = self.kms.create_key()["KeyMetadata"]
+        for setting, context in ((None, {}), (CONTEXT_SETTING, CONTEXT)):
+            old = self.sealed(self.kms_config(context=setting))
+            both = self.config({"old": self.profile(), "new": self.profile(key_id=other["Arn"])})
+            for arguments, key in ((("--to", "new"), other["Arn"]), ((), self.key["KeyId"])):
+                message, summary = self.rewrapped(both, old, *(["--in-kms"] if self.reencrypts else []), *arguments)
+                self.assertEqual(summary, "wraps: re-encrypted in the KMS %d, made here %d, kept 0" % (self.reencrypts, not self.reencrypts))
+                wrap = self.wrap_of(message)
+                self.assertEqual((wrap.key_id, dict(wrap.context)), (key, context))
+                self.assertNotEqual(wrap.ciphertext, self.wrap_of(old).ciphertext)
+                reply = self.kms.decrypt(CiphertextBlob=wrap.ciphertext, EncryptionContext=context, KeyId=key)
+                self.assertEqual(reader.open_message(message, reply["Plaintext"]), TEXT)
 
     def test_no_such_key(self):
         before = self.keys()

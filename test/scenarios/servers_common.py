@@ -70,6 +70,14 @@ class ServerCase(common.Scenario):
                              env=common.clean_environment(HOME=self.dir, **(environment or {})))
         return run.returncode, json.loads(run.stdout)
 
+    def rewrapped(self, config, message, *arguments):
+        """The message, and the line of the summary about its wraps, after `kmsenv rewrap`."""
+        path = self.file("rewrapped", message)
+        run = subprocess.run([CLI, "rewrap", *arguments, path], capture_output=True, timeout=60, cwd=self.dir,
+                             env=common.clean_environment(HOME=self.dir, OPENSSL_CONF=config))
+        self.assertEqual((run.returncode, run.stderr), (0, b""), run)
+        return self.read(path), run.stdout.decode().splitlines()[1]
+
     @staticmethod
     def wrap_of(message, index=0):
         return reader.Header.parse(message).data_key.wraps[index]

@@ -149,6 +149,21 @@ class Keys(VaultCase):
         for message in (new, rewrapped):
             self.opens(self.kms_config(), message)
 
+    def test_rewrap_command(self):
+        """With the policy of conf/: in the service if it can, and under the newest version in any case."""
+        for derived, context, inside in ((None, None, True), ("yes", "app=billing", True), (None, "app=billing", False)):
+            with self.subTest(derived=derived, context=context):
+                self.use_new_key(**({"derived": True} if derived else {}))
+                config = self.kms_config(derived=derived, context=context)
+                old = self.sealed(config)
+                self.api("POST", "transit/keys/%s/rotate" % self.key)
+                message, summary = self.rewrapped(config, old, *(["--in-kms"] if inside else []))
+                self.assertEqual(summary, "wraps: re-encrypted in the KMS %d, made here %d, kept 0" % (inside, not inside))
+                self.assertRegex(self.wrap_of(message).ciphertext, rb"^vault:v2:")
+                self.api("POST", "transit/keys/%s/config" % self.key, {"min_decryption_version": 2})
+                self.refused(config, DISABLED, old)
+                self.opens(config, message)
+
     def test_no_such_key_is_never_made(self):
         """With all rights: OpenBao's encrypt would make the key."""
         before = self.keys()
