@@ -12,6 +12,7 @@ COUNTS = re.compile(r"(rewrapped|would rewrap) (\d+), unchanged (\d+), failed (\
                     r"wraps: re-encrypted in the KMS (\d+), made here (\d+), kept (\d+)\n$")
 SEALED = "KMS SEALED KEY"
 DATA_KEY = "KMS DATA KEY"
+MIB = 1 << 20
 
 
 def pem(label, der):
@@ -67,3 +68,53 @@ class RewrapScenario(CliScenario):
             st = os.stat(path)
             found.append((path, st.st_ino, st.st_mode, st.st_mtime_ns, self.read(path) if os.path.isfile(path) else sorted(os.listdir(path))))
         return found
+
+
+class LocalScenario(RewrapScenario):
+    """Profiles main and other, with local key files; self.both has both, self.main and self.other one each."""
+
+    def setUp(self):
+        super().setUp()
+        self.files = {name: common.local_key_file(self.path(name + ".key")) for name in ("main", "other")}
+        self.keys = {name: reader.LocalKey(path) for name, path in self.files.items()}
+        profiles = {name: common.local_profile(path) for name, path in self.files.items()}
+        self.ring = self.path("ring")
+        os.mkdir(self.ring)
+        self.both = self.config(profiles, keyring=self.ring)
+        self.main, self.other = (self.config({name: profiles[name]}, keyring=self.ring) for name in ("main", "other"))
+
+    def rotate(self, name="main"):
+        self.ok("init", "--key-file", self.files[name], "--rotate")
+        self.keys[name] = reader.LocalKey(self.files[name])
+
+    def version(self, wrap):
+        return int.from_bytes(wrap.ciphertext[:4], "big")
+
+    def message(self, name="message", data=common.TEXT, config=None, *more):
+        return self.file(name, self.enc(config or self.main, data, *more))
+
+    def is_under(self, der, *names):
+        """Just these wraps, each of them sound, and under the newest version."""
+        key = key_in(der)
+        self.assertEqual([wrap.key_id for wrap in key.wraps], [self.keys[name].id for name in names])
+        for wrap, name in zip(key.wraps, names):
+            self.assertEqual(reader.data_key_id(self.keys[name].unwrap(wrap)), key.id)
+            self.assertEqual(self.version(wrap), self.keys[name].newest)
+
+    def fill(self, count, name="main"):
+        keys = []
+        for _ in range(count):
+            _, key = self.keys[name].new_data_key()
+            keys.append(key.id.hex() + ".pem")
+            self.file("ring/" + keys[-1], pem(DATA_KEY, key.encode()))
+        return keys
+
+    def ring_is_under(self, keys, *names):
+        for key in keys:
+            der, = unpem(self.read(os.path.join(self.ring, key)), DATA_KEY)
+            self.is_under(der, *names)
+            self.assertEqual(key_in(der).id.hex() + ".pem", key)
+
+    def no_leftovers(self, directory=None):
+        for name in os.listdir(directory or self.dir):
+            self.assertNotRegex(name, r"kmsenv-(new|header)")
