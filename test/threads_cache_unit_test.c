@@ -112,6 +112,31 @@ static int test_hit(void)
     return ok;
 }
 
+/*
+ * failure_ms: what cannot be had is not asked for again at once, whether there was a key before or not. Within the grace
+ * the old key serves.
+ */
+static int test_failure_is_remembered(int with_grace)
+{
+    KMSENV_CACHE_POLICY policy = {
+        .entries = 10, .max_age_ms = 30, .grace_ms = with_grace ? FOREVER : 0, .max_messages = 1000, .max_bytes = UINT64_MAX,
+        .no_refresh_ahead = 1, .failure_ms = FOREVER
+    };
+    KMSENV_CACHE *c = kmsenv_cache_new(&policy, NULL);
+    SOURCE a = { 0 }, b = { .reason = KMSENV_R_KMS_UNREACHABLE };
+    int ok = TEST_ptr(c) && got(c, "a", 0, &a, 1)
+        && failed(c, "b", &b, KMSENV_R_KMS_UNREACHABLE, 1) && failed(c, "b", &b, KMSENV_R_KMS_UNREACHABLE, 1);
+
+    usleep(50000);
+    a.reason = KMSENV_R_KMS_UNREACHABLE;
+    if (with_grace)
+        ok = ok && got(c, "a", 0, &a, 2) && got(c, "a", 0, &a, 2);
+    else
+        ok = ok && failed(c, "a", &a, KMSENV_R_KMS_UNREACHABLE, 2) && failed(c, "a", &a, KMSENV_R_KMS_UNREACHABLE, 2);
+    kmsenv_cache_free(c);
+    return ok;
+}
+
 /* The least recently used goes first. */
 static int test_eviction(void)
 {
@@ -448,6 +473,31 @@ static int test_pressure(void)
     return ok;
 }
 
+/* The entries that are there are counted once each, in two caches at the same time, whatever the threads do meanwhile. */
+static int test_entries_are_counted(void)
+{
+    static KMSENV_COUNTERS counters;
+    KMSENV_CACHE_POLICY policy = { 3, FOREVER, 0, 0, 1000, UINT64_MAX }, small = { 1, FOREVER, 0, 0, 1000, UINT64_MAX };
+    KMSENV_CACHE *one = kmsenv_cache_new(&policy, &counters), *two = kmsenv_cache_new(&small, &counters);
+    SOURCE s = { .slow_ms = 20 };
+    WORKER w[4];
+    int i, ok = TEST_ptr(one) && TEST_ptr(two);
+
+    for (i = 0; ok && i < 4; i++) {
+        w[i] = (WORKER) { .cache = i % 2 ? one : two, .source = &s, .uses = 8, .names = four_names };
+        ok = TEST_int_eq(pthread_create(&w[i].thread, NULL, work, &w[i]), 0);
+    }
+    while (i-- > 0)
+        pthread_join(w[i].thread, NULL);
+    /* one at a time now, so that what is beyond the limits goes */
+    s.slow_ms = 0;
+    ok = ok && got(one, "x", 0, &s, atomic_load(&s.loads) + 1) && got(two, "x", 0, &s, atomic_load(&s.loads) + 1)
+        && TEST_int_eq((int)kmsenv_count_read(&counters, KMSENV_COUNTER_CACHE_ENTRIES), 4);
+    kmsenv_cache_free(one);
+    kmsenv_cache_free(two);
+    return ok;
+}
+
 /* The key of an entry that was replaced or thrown out lives on with who holds it. */
 static int test_references(void)
 {
@@ -474,6 +524,8 @@ int setup_tests(void)
     if (!TEST_ptr(crypto = kmsenv_crypto_new(NULL, NULL, "default")) || !TEST_true(kmsenv_crypto_ready(crypto, &err)))
         return 0;
     ADD_TEST(test_hit);
+    ADD_ALL_TESTS(test_failure_is_remembered, 2);
+    ADD_TEST(test_entries_are_counted);
     ADD_TEST(test_eviction);
     ADD_TEST(test_garbage_does_not_evict);
     ADD_TEST(test_message_limit);

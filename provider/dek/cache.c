@@ -114,12 +114,19 @@ static void list_add_oldest(KMSENV_CACHE *c, ENTRY *e)
     c->oldest = e;
 }
 
+/* The counter is for all caches of a provider: each adds what is its own, modulo 2^64. */
+static void count_entries(KMSENV_CACHE *c, int more)
+{
+    c->count += (size_t)more;
+    kmsenv_count(c->counters, KMSENV_COUNTER_CACHE_ENTRIES, (uint64_t)(int64_t)more);
+}
+
 static void drop(KMSENV_CACHE *c, ENTRY *e)
 {
     list_remove(c, e);
     lh_ENTRY_delete(c->table, e);
     entry_free(e);
-    c->count--;
+    count_entries(c, -1);
 }
 
 /* Makes room for one more. Entries that threads are using stay, even beyond the limit. */
@@ -152,7 +159,7 @@ static ENTRY *entry_add(KMSENV_CACHE *c, const KMSENV_CACHE_KEY *key)
     }
     /* Until it holds a key it is the first to go: garbage must not push good keys out. */
     list_add_oldest(c, e);
-    c->count++;
+    count_entries(c, 1);
     return e;
 }
 
@@ -306,7 +313,7 @@ static KMSENV_DEK *look(KMSENV_CACHE *c, ENTRY *e, const KMSENV_CACHE_KEY *key, 
         kmsenv_count(c->counters, KMSENV_COUNTER_CACHE_HITS, 1);
         return use(c, e, key);
     }
-    if (now < e->refused_until_ms || (condition == EMPTY && now < e->failed_until_ms)) {
+    if (now < e->refused_until_ms || (condition >= SPENT && now < e->failed_until_ms && !within_grace(c, e, now))) {
         kmsenv_count(c->counters, KMSENV_COUNTER_REFUSALS_CACHED, 1);
         *err = e->error;
         return NULL;
@@ -352,13 +359,11 @@ KMSENV_DEK *kmsenv_cache_get(KMSENV_CACHE *cache, const KMSENV_CACHE_KEY *key,
 {
     KMSENV_DEK *dek = NULL, *old = NULL;
     ENTRY pattern, *e;
-    size_t count;
 
     pattern.bytes = (unsigned char *)key->bytes;
     pattern.len = key->len;
     pattern.hash = key->hash;
     kmsenv_lock_take(cache->lock);
-    count = cache->count;
     e = lh_ENTRY_retrieve(cache->table, &pattern);
     if (e == NULL)
         e = entry_add(cache, key);
@@ -369,9 +374,6 @@ KMSENV_DEK *kmsenv_cache_get(KMSENV_CACHE *cache, const KMSENV_CACHE_KEY *key,
         dek = get(cache, e, key, load, arg, &old, err);
         e->pins--;
     }
-    /* The difference, modulo 2^64: there is more than one cache. */
-    if (count != cache->count)
-        kmsenv_count(cache->counters, KMSENV_COUNTER_CACHE_ENTRIES, (uint64_t)cache->count - count);
     kmsenv_lock_release(cache->lock);
     kmsenv_dek_free(old);
     return dek;

@@ -27,7 +27,7 @@ typedef struct kmsenv_cache_policy_st {
     uint64_t max_messages;     /* per DEK, for entries of kind LIMITED */
     uint64_t max_bytes;
     int no_refresh_ahead;      /* keys are used up to max_age, and loaded again by who comes then */
-    uint64_t failure_ms;       /* how long a failure that is no refusal is remembered where there is no key; 0 = not */
+    uint64_t failure_ms;       /* how long a failure that is no refusal is remembered where there is no key that may serve; 0 = not */
 } KMSENV_CACHE_POLICY;
 
 /* What names an entry. bytes are compared in full; hash only finds the place. Borrowed during a call. */
