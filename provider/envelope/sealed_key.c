@@ -38,7 +38,7 @@ int kmsenv_sealed_key_check(const unsigned char *der, size_t len, KMSENV_ERROR *
     return 1;
 }
 
-/* One SEQUENCE that begins with a version, and nothing behind it: what key decoders are to be given. */
+/* One SEQUENCE that begins with a version and an algorithm, and nothing behind it: what key decoders are to be given. */
 static int is_private_key(const unsigned char *der, size_t len)
 {
     const unsigned char *p = der;
@@ -50,7 +50,7 @@ static int is_private_key(const unsigned char *der, size_t len)
     form = ASN1_get_object(&p, &n, &tag, &class, (long)len);
     if ((form & 0x80) != 0 || tag != V_ASN1_SEQUENCE || class != V_ASN1_UNIVERSAL || (size_t)(p - der) + (size_t)n != len)
         return 0;
-    return n > 3 && p[0] == V_ASN1_INTEGER && p[1] == 1 && p[2] <= 1;
+    return n > 3 && p[0] == V_ASN1_INTEGER && p[1] == 1 && p[2] <= 1 && p[3] == (V_ASN1_SEQUENCE | V_ASN1_CONSTRUCTED);
 }
 
 static int run(KMSENV_MESSAGE *m, const unsigned char *der, size_t len, unsigned char *plain, size_t room, size_t *plain_len,

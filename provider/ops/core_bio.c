@@ -1,7 +1,9 @@
 #include <string.h>
+#include <openssl/crypto.h>
 #include "ops/core_bio.h"
 
-#define LINE_MAX_LEN 256     /* PEM_read_bio() reads lines of 254 characters at most */
+#define LINE_MAX_LEN 255     /* PEM_read_bio() reads lines of 254 characters at most */
+#define SNIFF_LEN    64
 #define BEGIN        "-----BEGIN "
 #define END          "-----END "
 #define DASHES       "-----"
@@ -36,26 +38,58 @@ int kmsenv_core_bio_write(const KMSENV_PROVCTX *provctx, OSSL_CORE_BIO *bio, con
     return 1;
 }
 
-int kmsenv_core_bio_read(const KMSENV_PROVCTX *provctx, OSSL_CORE_BIO *bio, KMSENV_BUFFER *out)
+/* Up to n bytes; fewer only at the end. */
+static size_t read_up_to(const KMSENV_PROVCTX *provctx, OSSL_CORE_BIO *bio, unsigned char *out, size_t n)
 {
-    char chunk[4096];
-    size_t n;
+    size_t got = 0, more;
 
-    while (provctx->bio.read_ex != NULL && provctx->bio.read_ex(bio, chunk, sizeof(chunk), &n) && n > 0)
-        if (!kmsenv_buffer_add(out, chunk, n))
-            return 0;
-    return out->length > 0;
+    while (got < n && provctx->bio.read_ex != NULL && provctx->bio.read_ex(bio, out + got, n - got, &more) && more > 0)
+        got += more;
+    return got;
+}
+
+int kmsenv_core_bio_read(const KMSENV_PROVCTX *provctx, OSSL_CORE_BIO *bio, int (*is_ours)(const unsigned char *p, size_t n),
+                         KMSENV_BUFFER *out)
+{
+    unsigned char sniffed[SNIFF_LEN], chunk[4096];
+    size_t n = read_up_to(provctx, bio, sniffed, sizeof(sniffed));
+    int ours = is_ours(sniffed, n);
+
+    if (ours && kmsenv_buffer_add(out, sniffed, n))
+        while ((n = read_up_to(provctx, bio, chunk, sizeof(chunk))) > 0 && kmsenv_buffer_add(out, chunk, n))
+            ;
+    OPENSSL_cleanse(sniffed, sizeof(sniffed));
+    return ours;
+}
+
+/* Without what libcrypto does not look at in a line either. */
+static size_t trimmed_length(const char *line)
+{
+    size_t n = strlen(line);
+
+    while (n > 0 && (unsigned char)line[n - 1] <= ' ')
+        n--;
+    return n;
+}
+
+/* Does a block begin there? A text may have lines that only look like it. */
+static int is_begin(const char *line)
+{
+    size_t n = trimmed_length(line);
+
+    return n >= sizeof(BEGIN) + sizeof(DASHES) - 2 && strncmp(line, BEGIN, sizeof(BEGIN) - 1) == 0
+        && strncmp(line + n - (sizeof(DASHES) - 1), DASHES, sizeof(DASHES) - 1) == 0;
 }
 
 /* Is it "-----BEGIN LABEL-----" for one of them? */
 static int is_label(const char *line, const char *const *labels, size_t count, size_t *index)
 {
     const char *label = line + sizeof(BEGIN) - 1;
-    size_t i, n;
+    size_t i, n, len = trimmed_length(label);
 
     for (i = 0; i < count; i++) {
         n = strlen(labels[i]);
-        if (strncmp(label, labels[i], n) == 0 && strncmp(label + n, DASHES, sizeof(DASHES) - 1) == 0) {
+        if (len == n + sizeof(DASHES) - 1 && strncmp(label, labels[i], n) == 0) {
             *index = i;
             return 1;
         }
@@ -70,15 +104,16 @@ int kmsenv_core_bio_pem(const KMSENV_PROVCTX *provctx, OSSL_CORE_BIO *bio, const
     int inside = 0, ours = 0, n;
 
     while (provctx->bio.read_line != NULL && (n = provctx->bio.read_line(bio, line, sizeof(line))) > 0) {
-        if (!inside && strncmp(line, BEGIN, sizeof(BEGIN) - 1) == 0) {
+        if (!inside && is_begin(line)) {
             inside = 1;
             ours = is_label(line, labels, count, index);
         }
         if (ours && !kmsenv_buffer_add(out, line, (size_t)n))
-            return 1;       /* too large: out->failed */
+            break;          /* too large: out->failed */
         /* A foreign block is read to its end, where the other decoders would leave the BIO. */
         if (inside && strncmp(line, END, sizeof(END) - 1) == 0)
-            return ours;
+            break;
     }
+    OPENSSL_cleanse(line, sizeof(line));      /* it may be of somebody's private key */
     return ours;
 }

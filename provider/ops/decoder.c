@@ -120,7 +120,7 @@ static int check_data_key(const unsigned char *der, size_t n, KMSENV_ERROR *err)
 
 /* --- DER to a key object -------------------------------------------------- */
 
-/* A DataKey is a SEQUENCE that begins with an OCTET STRING of 24 bytes: no key format in use does. */
+/* A DataKey is a SEQUENCE that begins with an OCTET STRING of 24 bytes and a small INTEGER: no key format in use does. */
 static int looks_like_data_key(const unsigned char *der, size_t n)
 {
     size_t skip;
@@ -128,7 +128,14 @@ static int looks_like_data_key(const unsigned char *der, size_t n)
     if (n < 4 || der[0] != 0x30)
         return 0;
     skip = der[1] < 0x80 ? 2 : 2 + (size_t)(der[1] & 0x7f);
-    return skip + 2 <= n && der[skip] == 0x04 && der[skip + 1] == KMSENV_DEK_ID_LEN;
+    return skip + KMSENV_DEK_ID_LEN + 4 <= n && der[skip] == 0x04 && der[skip + 1] == KMSENV_DEK_ID_LEN
+        && der[skip + 2 + KMSENV_DEK_ID_LEN] == 0x02 && der[skip + 3 + KMSENV_DEK_ID_LEN] == 1;
+}
+
+/* der.failed: it is ours, and cannot be. */
+static void set_too_large(const KMSENV_BUFFER *der, KMSENV_ERROR *err)
+{
+    kmsenv_error_set(err, KMSENV_R_INPUT_TOO_LARGE, "more than %zu bytes, or no memory for them", der->limit);
 }
 
 static OSSL_FUNC_decoder_decode_fn decode_data_key;
@@ -146,8 +153,10 @@ static int decode_data_key(void *ctx, OSSL_CORE_BIO *in, int selection, OSSL_CAL
     if (!is_selected(selection))
         return 1;
     kmsenv_buffer_init(&der, KMSENV_HEADER_MAX, 0);
-    if (kmsenv_core_bio_read(provctx, in, &der) && looks_like_data_key(der.data, der.length)) {
-        if ((key = kmsenv_key_new(ctx)) != NULL && kmsenv_key_set(key, der.data, der.length, &err)) {
+    if (kmsenv_core_bio_read(provctx, in, looks_like_data_key, &der)) {
+        if (der.failed)
+            set_too_large(&der, &err);
+        if (!der.failed && (key = kmsenv_key_new(ctx)) != NULL && kmsenv_key_set(key, der.data, der.length, &err)) {
             ok = kmsenv_key_emit(key, cb, cbarg);
         } else {
             kmsenv_key_free(key);
@@ -173,7 +182,9 @@ static int unseal(KMSENV_PROVCTX *provctx, const KMSENV_BUFFER *der, OSSL_CALLBA
 
     kmsenv_buffer_init(&key, der->length, 1);
     ERR_set_mark();
-    ok = (runtime = provctx->runtime(provctx, &err)) != NULL
+    if (der->failed)
+        set_too_large(der, &err);
+    ok = !der->failed && (runtime = provctx->runtime(provctx, &err)) != NULL
          && kmsenv_sealed_key_open(runtime->deks, provctx->crypto, &provctx->counters, der->data, der->length, &key, &err);
     ERR_pop_to_mark();
     if (ok) {
@@ -198,7 +209,7 @@ static int decode_sealed_key(void *ctx, OSSL_CORE_BIO *in, int selection, OSSL_C
     if (!is_selected(selection))
         return 1;
     kmsenv_buffer_init(&der, KMSENV_SEALED_KEY_MAX, 0);
-    if (kmsenv_core_bio_read(ctx, in, &der) && kmsenv_sealed_key_is(der.data, der.length))
+    if (kmsenv_core_bio_read(ctx, in, kmsenv_sealed_key_is, &der))
         ok = unseal(ctx, &der, cb, cbarg);
     kmsenv_buffer_reset(&der);
     return ok;
