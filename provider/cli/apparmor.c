@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "cli/apparmor.h"
+#include "cli/below.h"
 
 #define PATH_ROOM   4096
 #define FILES_MAX   400
@@ -161,7 +162,7 @@ static int read_include(READER *r, const char *text)
         return 1;
     memcpy(name, open + 1, n);
     name[n] = '\0';
-    snprintf(path, sizeof(path), "%s%s%s", r->root, *name == '/' ? "" : DIRECTORY "/", name);
+    snprintf(path, sizeof(path), "%s%s", *name == '/' ? "" : DIRECTORY "/", name);
     r->includes++;
     if (!read_profiles(r, path) && strstr(text, " if exists ") == NULL)
         r->aa->incomplete = 1;
@@ -204,11 +205,11 @@ static int is_profile(const struct dirent *entry)
 }
 
 /* Included directories count with all their files. */
-static void read_directory(READER *r, const char *path)
+static void read_directory(READER *r, const char *path, const char *real)
 {
     struct dirent **entry = NULL;
     char file[PATH_ROOM];
-    int i, count = scandir(path, &entry, is_profile, alphasort);
+    int i, count = scandir(real, &entry, is_profile, alphasort);
 
     for (i = 0; i < count; i++) {
         if (snprintf(file, sizeof(file), "%s/%s", path, entry[i]->d_name) < (int)sizeof(file))
@@ -220,19 +221,19 @@ static void read_directory(READER *r, const char *path)
 
 static int read_profiles(READER *r, const char *path)
 {
-    char *line = NULL;
+    char real[PATH_ROOM], *line = NULL;
     struct stat st;
     size_t room = 0;
     FILE *file;
 
-    if (r->files >= FILES_MAX || stat(path, &st) != 0)
+    if (r->files >= FILES_MAX || !kmsenv_below(r->root, path, real, sizeof(real)) || stat(real, &st) != 0)
         return 0;
     if (S_ISDIR(st.st_mode)) {
         if (r->includes > 0)
-            read_directory(r, path);
+            read_directory(r, path, real);
         return 1;
     }
-    if (!S_ISREG(st.st_mode) || st.st_size > 1024 * 1024 || (file = fopen(path, "re")) == NULL)
+    if ((file = kmsenv_below_open(r->root, path)) == NULL)
         return 0;
     r->files++;
     while (getline(&line, &room, file) > 0)
@@ -247,15 +248,15 @@ int kmsenv_apparmor_find(KMSENV_APPARMOR *aa, const char *root, const char *prog
     READER r = { .aa = aa, .root = root, .program = program };
     struct dirent **entry = NULL;
     char path[PATH_ROOM], disabled[PATH_ROOM];
-    int i, count;
+    int i, count, is_off;
 
     memset(aa, 0, sizeof(*aa));
-    snprintf(path, sizeof(path), "%s" DIRECTORY, root);
-    count = scandir(path, &entry, is_profile, alphasort);
+    count = kmsenv_below(root, DIRECTORY, path, sizeof(path)) ? scandir(path, &entry, is_profile, alphasort) : -1;
     for (i = 0; i < count; i++) {
-        snprintf(path, sizeof(path), "%s" DIRECTORY "/%s", root, entry[i]->d_name);
-        snprintf(disabled, sizeof(disabled), "%s" DIRECTORY "/disable/%s", root, entry[i]->d_name);
-        if (!r.found && access(disabled, F_OK) != 0) {
+        snprintf(path, sizeof(path), DIRECTORY "/disable/%s", entry[i]->d_name);
+        is_off = kmsenv_below(root, path, disabled, sizeof(disabled)) && access(disabled, F_OK) == 0;
+        snprintf(path, sizeof(path), DIRECTORY "/%s", entry[i]->d_name);
+        if (!r.found && !is_off) {
             kmsenv_apparmor_reset(aa);
             r.block = r.files = 0;
             read_profiles(&r, path);

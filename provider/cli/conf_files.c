@@ -5,11 +5,11 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <openssl/bio.h>
+#include "cli/below.h"
 #include "cli/conf_files.h"
 
 #define PATH_ROOM  4096
 #define DEPTH_MAX  8
-#define FILE_MAX   (1024 * 1024)     /* of one file */
 
 typedef struct walk_st {
     KMSENV_CONF_FILES *files;
@@ -58,7 +58,7 @@ static void include(WALK *walk, const char *name)
         return;
     if ((*name == '/' || dir == NULL ? snprintf(path, sizeof(path), "%s", name)
                                      : snprintf(path, sizeof(path), "%s/%s", dir, name)) >= (int)sizeof(path)
-            || snprintf(real, sizeof(real), "%s%s", *path == '/' ? walk->root : "", path) >= (int)sizeof(real))
+            || !kmsenv_below(walk->root, path, real, sizeof(real)))
         return;
     walk->depth++;
     if (stat(real, &st) == 0 && S_ISDIR(st.st_mode))
@@ -103,18 +103,16 @@ static void read_line(WALK *walk, char *line)
 
 static int read_one(WALK *walk, const char *path)
 {
-    char real[PATH_ROOM], *line = NULL;
-    size_t room = 0, total = 0;
-    ssize_t n;
+    char *line = NULL;
+    size_t room = 0;
     FILE *file;
 
     if (walk->files->count == KMSENV_CONF_FILES_MAX || (walk->files->path[walk->files->count] = strdup(path)) == NULL)
         return 0;
     walk->files->count++;
-    snprintf(real, sizeof(real), "%s%s", *path == '/' ? walk->root : "", path);
-    if ((file = fopen(real, "re")) == NULL)
+    if ((file = kmsenv_below_open(walk->root, path)) == NULL)
         return 0;
-    while ((n = getline(&line, &room, file)) > 0 && (total += (size_t)n) <= FILE_MAX)
+    while (getline(&line, &room, file) > 0)
         read_line(walk, line);
     free(line);
     fclose(file);

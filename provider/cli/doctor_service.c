@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+#include "cli/below.h"
 #include "cli/doctor_service.h"
 
 #define PATH_ROOM 4096
@@ -145,8 +146,7 @@ void kmsenv_service_check_program(KMSENV_SERVICE *s, KMSENV_REPORT *report)
         kmsenv_reportf(report, KMSENV_CHECK_FAILED, s->subject, remedy, "the unit sets %s, which %s does not hand on", variable, s->known);
     if (*s->program == '\0')
         return;
-    snprintf(path, sizeof(path), "%s%s", s->root, s->program);
-    if (access(path, F_OK) != 0)
+    if (!kmsenv_below(s->root, s->program, path, sizeof(path)) || access(path, F_OK) != 0)
         kmsenv_reportf(report, KMSENV_CHECK_NOTE, s->subject, NULL, "its program %s is not there: %s", s->program, strerror(errno));
     if ((reason = secure_reason(path)) == NULL)
         return;

@@ -8,6 +8,7 @@
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/x509.h>
+#include "cli/below.h"
 #include "cli/conf_files.h"
 #include "cli/installation.h"
 #include "cli/needs.h"
@@ -50,8 +51,7 @@ static int choose_file(KMSENV_INSTALLATION *in, const char *root, const char *fi
         setenv("OPENSSL_CONF", file, 1);
     in->file = *root == '\0' ? CONF_get1_default_config_file()
                              : OPENSSL_strdup(file != NULL ? file : system_file(path, sizeof(path)));
-    snprintf(path, sizeof(path), "%s%s", root, in->file == NULL ? "" : in->file);
-    return in->file != NULL && (file != NULL || access(path, F_OK) == 0);
+    return in->file != NULL && (file != NULL || (kmsenv_below(root, in->file, path, sizeof(path)) && access(path, F_OK) == 0));
 }
 
 /* Below another root OpenSSL would take the included files from this one. */

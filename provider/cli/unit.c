@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "cli/below.h"
 #include "cli/unit.h"
 #include "core/settings.h"
 
@@ -96,9 +97,9 @@ static void read_assignment(KMSENV_UNIT *unit, char *line)
 }
 
 /* A line that ends in a backslash goes on in the next one. 0 with errno if the file cannot be opened. */
-static int read_unit_file(KMSENV_UNIT *unit, const char *path)
+static int read_unit_file(KMSENV_UNIT *unit, const char *root, const char *path)
 {
-    FILE *file = fopen(path, "re");
+    FILE *file = kmsenv_below_open(root, path);
     char whole[KMSENV_UNIT_VALUE_MAX], *line = NULL, *text;
     size_t room = 0, used = 0, len;
     int lines = 0;
@@ -110,8 +111,10 @@ static int read_unit_file(KMSENV_UNIT *unit, const char *path)
         if (*text == '#' || *text == ';')
             continue;
         len = strlen(text);
-        if (used + len + 2 > sizeof(whole))
-            used = len = 0;
+        if (used + len + 2 > sizeof(whole)) {      /* no setting that is known is so long */
+            used = 0;
+            continue;
+        }
         memcpy(whole + used, text, len + 1);
         used += len;
         if (used > 0 && whole[used - 1] == '\\') {
@@ -174,14 +177,14 @@ static void add_dropin(DROPINS *all, const char *directory, const char *name)
 
 static void find_dropins(DROPINS *all, const char *root, const char *unit)
 {
-    char directory[PATH_ROOM];
+    char directory[PATH_ROOM], real[PATH_ROOM];
     struct dirent **entry = NULL;
     size_t d;
     int i, count;
 
     for (d = 0; d < DIRECTORIES; d++) {
-        snprintf(directory, sizeof(directory), "%s%s/%s.d", root, directories[d], unit);
-        count = scandir(directory, &entry, is_conf, alphasort);
+        snprintf(directory, sizeof(directory), "%s/%s.d", directories[d], unit);
+        count = kmsenv_below(root, directory, real, sizeof(real)) ? scandir(real, &entry, is_conf, alphasort) : -1;
         for (i = 0; i < count; i++) {
             add_dropin(all, directory, entry[i]->d_name);
             free(entry[i]);
@@ -215,7 +218,7 @@ static void read_dropins(KMSENV_UNIT *unit, const char *real)
         find_dropins(&all, unit->root, template);
     find_dropins(&all, unit->root, "service");
     for (i = 0; i < all.count; i++) {
-        read_unit_file(unit, all.path[i]);
+        read_unit_file(unit, unit->root, all.path[i]);
         free(all.name[i]);
         free(all.path[i]);
     }
@@ -226,7 +229,7 @@ static void read_dropins(KMSENV_UNIT *unit, const char *real)
 /* real: the name behind an alias. */
 static int read_main_file(KMSENV_UNIT *unit, char *real, size_t room)
 {
-    char template[256], path[PATH_ROOM], target[PATH_ROOM];
+    char template[256], path[PATH_ROOM], real_path[PATH_ROOM], target[PATH_ROOM];
     const char *names[2] = { unit->name, template }, *base;
     ssize_t n;
     size_t i, d;
@@ -234,12 +237,15 @@ static int read_main_file(KMSENV_UNIT *unit, char *real, size_t room)
     template_of(unit->name, template, sizeof(template));
     for (i = 0; i < 2 && *names[i] != '\0'; i++) {
         for (d = 0; d < DIRECTORIES; d++) {
-            snprintf(path, sizeof(path), "%s%s/%s", unit->root, directories[d], names[i]);
-            n = readlink(path, target, sizeof(target) - 1);
+            if (!kmsenv_below(unit->root, directories[d], real_path, sizeof(real_path) - sizeof(unit->name)))
+                continue;
+            snprintf(real_path + strlen(real_path), sizeof(real_path) - strlen(real_path), "/%s", names[i]);
+            snprintf(path, sizeof(path), "%s/%s", directories[d], names[i]);
+            n = readlink(real_path, target, sizeof(target) - 1);
             target[n < 0 ? 0 : n] = '\0';
             if (strcmp(target, "/dev/null") == 0)      /* masked */
                 return 0;
-            if (!read_unit_file(unit, path))
+            if (!read_unit_file(unit, unit->root, path))
                 continue;
             base = strrchr(target, '/');
             snprintf(real, room, "%.255s", n <= 0 ? unit->name : base == NULL ? target : base + 1);
@@ -260,7 +266,7 @@ int kmsenv_unit_load(KMSENV_UNIT *unit, const char *root, const char *name, KMSE
     if (*base == '\0' || strlen(base) > 200)
         return kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID, "not the name of a service: %.200s", name);
     snprintf(real, sizeof(real), "%s", unit->name);
-    if (slash != NULL && !read_unit_file(unit, name))
+    if (slash != NULL && !read_unit_file(unit, "", name))
         return kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID, "the unit file %.200s cannot be read: %s", name, strerror(errno));
     if (slash == NULL && !read_main_file(unit, real, sizeof(real)))
         return kmsenv_error_set(err, KMSENV_R_CONFIG_INVALID, "there is no unit file %s in %s, %s or the like, or it is masked", unit->name,

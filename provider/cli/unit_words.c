@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "cli/below.h"
 #include "cli/unit.h"
 
 int kmsenv_unit_word(const char **rest, char *out, size_t room)
@@ -88,13 +89,12 @@ static void add(KMSENV_UNIT *unit, const char *assignment)
 /* NAME=VALUE lines, values perhaps in quotes. */
 static void read_file(KMSENV_UNIT *unit, const char *name)
 {
-    char path[4096], text[4096], *line = NULL;
+    char text[4096], *line = NULL;
     const char *optional = *name == '-' ? name++ : NULL, *start, *rest;
     size_t room = 0, n;
     FILE *file;
 
-    snprintf(path, sizeof(path), "%s%s", unit->root, name);
-    if ((file = fopen(path, "re")) == NULL) {
+    if ((file = kmsenv_below_open(unit->root, name)) == NULL) {
         if (unit->unread == NULL && (optional == NULL || errno != ENOENT))
             unit->unread = strdup(name);
         return;
