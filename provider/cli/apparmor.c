@@ -11,12 +11,15 @@
 #define PATH_ROOM   4096
 #define FILES_MAX   400
 #define DEPTH_MAX   8
+#define BYTES_MAX   (256ul * 1024 * 1024)     /* of all profiles */
+#define VALUES_MAX  8192                      /* of one variable: longer ones are not told apart */
 #define DIRECTORY   "/etc/apparmor.d"
 
 typedef struct reader_st {
     KMSENV_APPARMOR *aa;
     const char *root, *program;
     unsigned files, includes;       /* read so far; how deep in includes we are */
+    unsigned long bytes;            /* read so far, of all profiles */
     unsigned block;                 /* how deep in braces */
     int ours;                       /* in the profile's own block */
     int found;
@@ -116,7 +119,7 @@ static void read_variable(KMSENV_APPARMOR *aa, const char *text)
     }
     equals += 1 + strspn(equals + 1, " \t");
     if (i < aa->variables) {
-        if (asprintf(&values, "%s %s", aa->variable[i].values, equals) > 0) {
+        if (strlen(aa->variable[i].values) + strlen(equals) < VALUES_MAX && asprintf(&values, "%s %s", aa->variable[i].values, equals) > 0) {
             free(aa->variable[i].values);
             aa->variable[i].values = values;
         }
@@ -233,7 +236,7 @@ static int read_profiles(READER *r, const char *path)
             read_directory(r, path, real);
         return 1;
     }
-    if ((file = kmsenv_below_open(r->root, path)) == NULL)
+    if ((r->bytes += (unsigned long)st.st_size) > BYTES_MAX || (file = kmsenv_below_open(r->root, path)) == NULL)
         return 0;
     r->files++;
     while (getline(&line, &room, file) > 0)
@@ -248,6 +251,7 @@ int kmsenv_apparmor_find(KMSENV_APPARMOR *aa, const char *root, const char *prog
     READER r = { .aa = aa, .root = root, .program = program };
     struct dirent **entry = NULL;
     char path[PATH_ROOM], disabled[PATH_ROOM];
+    unsigned long work;
     int i, count, is_off;
 
     memset(aa, 0, sizeof(*aa));
@@ -257,7 +261,9 @@ int kmsenv_apparmor_find(KMSENV_APPARMOR *aa, const char *root, const char *prog
         is_off = kmsenv_below(root, path, disabled, sizeof(disabled)) && access(disabled, F_OK) == 0;
         snprintf(path, sizeof(path), DIRECTORY "/%s", entry[i]->d_name);
         if (!r.found && !is_off) {
+            work = aa->work;
             kmsenv_apparmor_reset(aa);
+            aa->work = work;
             r.block = r.files = 0;
             read_profiles(&r, path);
             if (r.found)
@@ -282,7 +288,7 @@ void kmsenv_apparmor_reset(KMSENV_APPARMOR *aa)
     memset(aa, 0, sizeof(*aa));
 }
 
-unsigned kmsenv_apparmor_allows(const KMSENV_APPARMOR *aa, const char *path)
+unsigned kmsenv_apparmor_allows(KMSENV_APPARMOR *aa, const char *path)
 {
     unsigned allowed = 0, denied = 0;
     size_t i;

@@ -18,6 +18,7 @@ typedef struct kmsenv_apparmor_st {
     int incomplete;                 /* an included file is not there */
     int network;                    /* there is a rule for TCP, or for all of the network */
     size_t rules, variables;
+    unsigned long work;             /* spent on matching, for all profiles together: patterns can be made to take for ever */
     struct { char *pattern; unsigned permissions; int deny; } rule[KMSENV_APPARMOR_RULES_MAX];
     struct { char *name, *values; } variable[KMSENV_APPARMOR_VARIABLES_MAX];
 } KMSENV_APPARMOR;
@@ -26,11 +27,11 @@ typedef struct kmsenv_apparmor_st {
 int kmsenv_apparmor_find(KMSENV_APPARMOR *aa, const char *root, const char *program);
 void kmsenv_apparmor_reset(KMSENV_APPARMOR *aa);
 /* What the rules allow on a file. */
-unsigned kmsenv_apparmor_allows(const KMSENV_APPARMOR *aa, const char *path);
+unsigned kmsenv_apparmor_allows(KMSENV_APPARMOR *aa, const char *path);
 /*
  * Does a path match a pattern of AppArmor: * ? [] {,} and ** (which goes over slashes), @{variables}? One too involved to
  * tell, or with a variable that is not known, matches. apparmor_match.c.
  */
-int kmsenv_apparmor_match(const KMSENV_APPARMOR *aa, const char *pattern, const char *path);
+int kmsenv_apparmor_match(KMSENV_APPARMOR *aa, const char *pattern, const char *path);
 
 #endif

@@ -3,7 +3,8 @@
 #include "cli/apparmor.h"
 
 #define PATTERN_ROOM 8192
-#define STEPS_MAX    200000
+#define STEPS_MAX    200000           /* of one pattern */
+#define WORK_MAX     50000000         /* of all: a second, about. A usual profile takes a hundredth of it */
 #define DEPTH_MAX    24
 
 /* --- variables ------------------------------------------------------------ */
@@ -32,7 +33,7 @@ static size_t append_values(char *out, size_t n, const char *values)
 }
 
 /* Values may contain variables themselves. 0 if it becomes too long. */
-static int expand(const KMSENV_APPARMOR *aa, const char *pattern, char *out)
+static int expand(KMSENV_APPARMOR *aa, const char *pattern, char *out)
 {
     char before[PATTERN_ROOM];
     const char *p, *end;
@@ -41,6 +42,7 @@ static int expand(const KMSENV_APPARMOR *aa, const char *pattern, char *out)
     snprintf(out, PATTERN_ROOM, "%s", pattern);
     for (round = 0; round < 8 && strstr(out, "@{") != NULL; round++) {
         memcpy(before, out, PATTERN_ROOM);
+        aa->work += PATTERN_ROOM / 16;
         for (p = before, n = 0; *p != '\0'; p++) {
             if (n + 256 > PATTERN_ROOM)
                 return 0;
@@ -49,6 +51,7 @@ static int expand(const KMSENV_APPARMOR *aa, const char *pattern, char *out)
                 continue;
             }
             n = append_values(out, n, values_of(aa, p + 2, (size_t)(end - p - 2)));
+            aa->work += 1 + aa->variables;
             p = end;
         }
         out[n] = '\0';
@@ -89,7 +92,7 @@ static int match_alternatives(BUDGET *b, const char *p, const char *s)
     for (at = from; at <= end; at++) {
         depth += *at == '{';
         if ((*at == ',' && depth == 0) || at == end) {
-            snprintf(whole, sizeof(whole), "%.*s%s", (int)(at - from), from, end + 1);
+            b->steps += (unsigned)snprintf(whole, sizeof(whole), "%.*s%s", (int)(at - from), from, end + 1) / 8;
             b->depth++;
             if (match(b, whole, s))
                 return 1;
@@ -148,10 +151,15 @@ static int match(BUDGET *b, const char *p, const char *s)
     return *s == '\0';
 }
 
-int kmsenv_apparmor_match(const KMSENV_APPARMOR *aa, const char *pattern, const char *path)
+int kmsenv_apparmor_match(KMSENV_APPARMOR *aa, const char *pattern, const char *path)
 {
     char whole[PATTERN_ROOM];
     BUDGET budget = { 0, 0 };
+    int yes;
 
-    return !expand(aa, pattern, whole) || match(&budget, whole, path);
+    if (aa->work > WORK_MAX)
+        return 1;
+    yes = !expand(aa, pattern, whole) || match(&budget, whole, path);
+    aa->work += budget.steps + 1;
+    return yes;
 }

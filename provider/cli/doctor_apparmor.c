@@ -32,7 +32,7 @@ static const char *real_path(const KMSENV_SERVICE *s, const char *path, char out
     return out;
 }
 
-static int check_one(const KMSENV_SERVICE *s, const KMSENV_APPARMOR *aa, size_t i, const char *where, KMSENV_REPORT *report)
+static int check_one(const KMSENV_SERVICE *s, KMSENV_APPARMOR *aa, size_t i, const char *where, KMSENV_REPORT *report)
 {
     KMSENV_NEED_KIND kind = s->needs.need[i].kind;
     char path[PATH_ROOM], file[PATH_ROOM + 16], remedy[PATH_ROOM + 512];

@@ -75,6 +75,16 @@ static int take_sealed_key(KMSENV_FOUND *found, const unsigned char *der, size_t
     return kmsenv_sealed_key_check(der, len, err) && take_message(found, found->kind, der, len, err);
 }
 
+/* A block that says it is encrypted is none of ours: nobody is asked. */
+static int no_passphrase(char *buf, int size, int rwflag, void *arg)
+{
+    (void)buf;
+    (void)size;
+    (void)rwflag;
+    (void)arg;
+    return -1;
+}
+
 static int take_pem(KMSENV_FOUND *found, size_t label, const unsigned char *text, size_t len, KMSENV_ERROR *err)
 {
     BIO *bio = BIO_new_mem_buf(text, (int)len);
@@ -83,7 +93,7 @@ static int take_pem(KMSENV_FOUND *found, size_t label, const unsigned char *text
     int ok;
 
     found->kind = labels[label].kind;
-    ok = bio != NULL && PEM_bytes_read_bio(&der, &n, NULL, labels[label].label, bio, NULL, NULL);
+    ok = bio != NULL && PEM_bytes_read_bio(&der, &n, NULL, labels[label].label, bio, no_passphrase, NULL);
     ERR_clear_error();
     if (!ok)
         kmsenv_error_set(err, KMSENV_R_NOT_AN_ENVELOPE, "the PEM block \"%s\" is damaged", labels[label].label);

@@ -2,7 +2,6 @@
 import json
 import os
 import re
-import resource
 import shutil
 import stat
 import subprocess
@@ -278,98 +277,6 @@ class Units(ServiceScenario):
         with open(self.root + "/lib/systemd/system/web.service", "wb") as out:
             out.write(b"[Service]\n" + os.urandom(20000).replace(b"\0", b"\n") + b"\n" + b"\\\n" * 20000)
         self.assertIn(self.cli("doctor", "--root", self.root, "--service", "web").returncode, (0, 1))
-
-
-class Roots(ServiceScenario):
-    """Files below another root: what is in them leads nowhere else, and nothing is waited for or read without end."""
-
-    def setUp(self):
-        super().setUp()
-        self.line = "Environment=OPENSSL_CONF=/etc/web/openssl.cnf"
-        self.unit(self.line, "EnvironmentFile=-/etc/default/web", "ProtectHome=yes", "ExecStart=/usr/sbin/web")
-        self.configure(common.local_profile("/home/web/key.pem"))
-
-    def home_is_hidden(self):
-        return any("ProtectHome" in c["message"] for c in self.below()["checks"])
-
-    def link(self, path, target):
-        """Below the root, a link; what was there is moved away."""
-        whole = self.root + path
-        os.makedirs(os.path.dirname(whole), exist_ok=True)
-        if os.path.lexists(whole):
-            os.rename(whole, whole + ".moved")
-        os.symlink(target, whole)
-        return path + ".moved"
-
-    def test_links(self):
-        """A link to an absolute path leads to that of the root; so does one of a directory."""
-        self.assertTrue(self.home_is_hidden())
-        moved = self.link("/etc/web/openssl.cnf", "/etc/web/openssl.cnf.moved")
-        self.assertTrue(os.path.exists(self.root + moved))
-        self.assertTrue(self.home_is_hidden())
-        self.link("/etc/web", "/../../../etc/web.moved")
-        self.assertTrue(self.home_is_hidden())
-        self.link("/lib", "/usr/../lib.moved/.")
-        os.makedirs(self.root + "/usr")
-        self.assertTrue(self.home_is_hidden())
-        self.put("/usr/share/override.conf", "[Service]\nProtectHome=no\n")
-        self.link("/etc/systemd/system/web.service.d/a.conf", "/usr/share/override.conf")
-        self.assertFalse(self.home_is_hidden())
-        program = self.put("/usr/share/web", "")
-        os.chmod(program, stat.S_ISUID | 0o755)
-        self.link("/usr/sbin/web", "/usr/share/web")
-        self.found(self.below(status=1), "failed", "set-user-ID")
-
-    def test_nothing_outside(self):
-        outside = self.file("outside.conf", "[Service]\nProtectHome=no\nEnvironment=OPENSSL_CONF=/nowhere\nOPENSSL_CONF=/nowhere\n")
-        up = "/.." * 20
-        for target in (outside, ".." + up + outside):
-            for path in ("/etc/systemd/system/web.service.d/a.conf", "/etc/default/web", "/etc/systemd/system/web.service"):
-                self.link(path, target)
-                self.assertTrue(self.home_is_hidden(), (path, target))
-                os.unlink(self.root + path)
-        self.unit(self.line, "EnvironmentFile=-" + up + outside, "ProtectHome=yes")
-        self.assertTrue(self.home_is_hidden())
-        self.link("/etc/loop", "/etc/loop")
-        self.link("/etc/default/web", "/etc/loop/x")
-        self.assertTrue(self.home_is_hidden())
-        part = self.file("part.cnf", "[main_sect]\nkey-file = /srv/key.pem\n")
-        with open(self.root + "/etc/web/openssl.cnf", "a", encoding="utf-8") as out:
-            out.write("\n.include %s%s\n.include %s\n" % (up, part, os.path.relpath(part, self.dir)))
-        self.assertTrue(self.home_is_hidden())
-
-    def test_no_files(self):
-        """Pipes that nobody writes to, devices without an end, and files that are too large."""
-        os.mkfifo(self.root + "/fifo")
-        with open(self.root + "/large", "wb") as out:
-            out.truncate(1 << 40)
-        if os.geteuid() == 0:
-            os.mknod(self.root + "/zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
-        for target in ("/fifo", "/large") + (("/zero",) if os.geteuid() == 0 else ()):
-            for path in ("/etc/systemd/system/web.service.d/a.conf", "/etc/default/web", "/etc/apparmor.d/web", "/etc/web/part.cnf"):
-                self.link(path, target)
-            with open(self.root + "/etc/web/openssl.cnf", "a", encoding="utf-8") as out:
-                out.write("\n.include /etc/web/part.cnf\n")
-            run = self.cli("doctor", "--root", self.root, "--service", "web", timeout=20, preexec_fn=limit_memory)
-            self.assertIn(b"ProtectHome", run.stdout, (target, run))
-            for path in ("/lib/systemd/system/web.service", "/etc/web/openssl.cnf"):
-                moved = self.link(path, target)
-                run = self.cli("doctor", "--root", self.root, "--service", "web", timeout=20, preexec_fn=limit_memory)
-                self.assertEqual(run.returncode, 1, run)
-                os.rename(self.root + moved, self.root + path)
-
-    def test_no_files_here(self):
-        """The same without a root: a unit file that is a pipe, and pipes that a unit names."""
-        os.mkfifo(self.path("fifo"))
-        run = self.cli("doctor", "--offline", "--service", self.path("fifo"), timeout=20)
-        self.assertEqual(run.returncode, 1, run)
-        unit = self.file("web.service", "[Service]\nEnvironmentFile=%s\nEnvironment=OPENSSL_CONF=%s\n" % (self.path("fifo"), self.local_config()))
-        run = self.cli("doctor", "--offline", "--service", unit, timeout=20)
-        self.assertIn(b"fifo cannot be read", run.stdout)
-
-
-def limit_memory():
-    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 
 
 class Users(ServiceScenario):
