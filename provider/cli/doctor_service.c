@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <grp.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,12 +23,44 @@ void kmsenv_service_add_dropin(KMSENV_SERVICE *s, const char *line)
         snprintf(s->dropin + n, sizeof(s->dropin) - n, "%s\n", line);
 }
 
+/* Units name users and groups by number, too. *id: that number; 0 if it is none. */
+static int is_number(const char *name, unsigned *id)
+{
+    char *end;
+    unsigned long n;
+
+    errno = 0;
+    n = strtoul(name, &end, 10);
+    *id = (unsigned)n;
+    return *name >= '0' && *name <= '9' && *end == '\0' && errno == 0 && n < UINT_MAX;
+}
+
+/* NULL if there is none. */
+static const struct passwd *find_user(const char *name)
+{
+    const struct passwd *user = *name == '\0' ? NULL : getpwnam(name);
+    unsigned id;
+
+    return user == NULL && is_number(name, &id) ? getpwuid(id) : user;
+}
+
+static int find_group(const char *name, gid_t *gid)
+{
+    const struct group *group = getgrnam(name);
+    unsigned id;
+
+    if (group == NULL && !is_number(name, &id))
+        return 0;
+    *gid = group != NULL ? group->gr_gid : id;
+    return 1;
+}
+
 /* --- the service ---------------------------------------------------------- */
 
 /* What systemd gives it: HOME and the like only with User=. */
 static void take_environment(const KMSENV_SERVICE *s)
 {
-    const struct passwd *user = *s->user == '\0' ? NULL : getpwnam(s->user);
+    const struct passwd *user = find_user(s->user);
     const char *value;
     char name[256];
     size_t at;
@@ -176,23 +209,25 @@ void kmsenv_service_check_use(const KMSENV_SERVICE *s, const KMSENV_INSTALLATION
 /* As systemd does it: the user's own groups, and those of SupplementaryGroups=. */
 static int switch_user(const struct passwd *user, const char *group, const char *more)
 {
-    const struct group *g = group == NULL ? NULL : getgrnam(group);
-    gid_t gid = g == NULL ? user->pw_gid : g->gr_gid, list[128];
+    gid_t gid = user->pw_gid, list[128];
     int count = 64;
     char word[64];
 
+    if (group != NULL && !find_group(group, &gid)) {
+        errno = EINVAL;
+        return 0;
+    }
     if (getgrouplist(user->pw_name, gid, list, &count) < 0)
         count = 64;
     while (more != NULL && count < 128 && kmsenv_unit_word(&more, word, sizeof(word)))
-        if ((g = getgrnam(word)) != NULL)
-            list[count++] = g->gr_gid;
+        count += find_group(word, &list[count]);
     return setgroups((size_t)count, list) == 0 && setgid(gid) == 0 && setuid(user->pw_uid) == 0
         && (user->pw_uid == 0 || setuid(0) != 0);
 }
 
 int kmsenv_service_become_user(KMSENV_SERVICE *s, KMSENV_REPORT *report)
 {
-    const struct passwd *user = *s->user == '\0' ? NULL : getpwnam(s->user);
+    const struct passwd *user = find_user(s->user);
 
     if (*s->user == '\0' || *s->root != '\0')
         return 1;

@@ -5,6 +5,7 @@ import re
 import shutil
 import stat
 import subprocess
+import time
 
 import common
 from cli_common import CLI, CliScenario, main
@@ -317,6 +318,40 @@ class Users(ServiceScenario):
         os.chown(self.key_file, 65534, 65534)
         module = self.about(report, "module")       # the build may be in a directory that nobody can enter
         self.report("--user", "nobody", "--config", config, status=int(bool(module)))
+
+    def test_users_by_number(self):
+        """And it is that user for good: nothing of root is left."""
+        config = self.local_config()
+        report = self.report("--offline", "--user", str(os.geteuid()), "--config", config, status=0)
+        self.found(report, "ok", "as %d" % os.geteuid(), subject="user")
+        self.found(self.report("--user", "4294967295", "--config", config, status=1), "failed", "no user", subject="user")
+        if os.geteuid() != 0:
+            return
+        unit = "[Service]\nUser=65534\nGroup=%s\nSupplementaryGroups=12 12345\nEnvironment=OPENSSL_CONF=" + config + "\n"
+        self.found(self.report("--offline", "--service", self.file("a.service", unit % "33333")), "ok", "as 65534", subject="user")
+        self.found(self.report("--offline", "--service", self.file("a.service", unit % "nosuch"), status=1), "failed", "cannot become 65534", subject="user")
+        os.chmod(self.dir, 0o711)
+        os.mkfifo(self.path("pipe"), 0o644)      # where it waits, as that user, so that it can be looked at
+        unit = "[Service]\nUser=65534\nGroup=33333\nSupplementaryGroups=12 12345\nEnvironment=OPENSSL_CONF=%s\n" % self.path("pipe")
+        with subprocess.Popen([CLI, "doctor", "--offline", "--service", self.file("b.service", unit)], stdout=subprocess.DEVNULL) as doctor:
+            try:
+                self.assertEqual(self.status_of(doctor.pid), {
+                    "Uid": "65534 65534 65534 65534", "Gid": "33333 33333 33333 33333", "Groups": "12 12345 33333", "CapPrm": "0" * 16,
+                    "CapEff": "0" * 16, "CapAmb": "0" * 16})
+            finally:
+                doctor.kill()
+
+    @staticmethod
+    def status_of(pid):
+        """When it is no longer root."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with open("/proc/%d/status" % pid, encoding="utf-8") as lines:
+                status = dict(line.split(":", 1) for line in lines)
+            if not status["Uid"].startswith("\t0\t"):
+                break
+            time.sleep(0.02)
+        return {name: " ".join(status[name].split()) for name in ("Uid", "Gid", "Groups", "CapPrm", "CapEff", "CapAmb")}
 
     def test_unreadable_include(self):
         """OpenSSL passes over it without a word."""
