@@ -11,7 +11,7 @@
 #define PATH_ROOM   4096
 #define FILES_MAX   400
 #define DEPTH_MAX   8
-#define BYTES_MAX   (256ul * 1024 * 1024)     /* of all profiles */
+#define BYTES_MAX   (64ul * 1024 * 1024)     /* of all profiles */
 #define VALUES_MAX  8192                      /* of one variable: longer ones are not told apart */
 #define DIRECTORY   "/etc/apparmor.d"
 

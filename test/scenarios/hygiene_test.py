@@ -136,6 +136,18 @@ class Hygiene(KmsScenario):
         self.check_in_use(kmsenv, message)
         self.check_gone(kmsenv, message)
 
+    def test_after_loading_sealed_keys(self):
+        run = self.openssl("genpkey", "-algorithm", "ed25519", "-outform", "DER", config=self.configuration, environment=self.environment)
+        message = self.running().seal([run.stdout])[0]
+        text = base64.encodebytes(message).replace(b"\n", b"")
+        lines = b"".join(text[at:at + 64] + b"\n" for at in range(0, len(text), 64))
+        path = self.file("sealed.pem", b"-----BEGIN KMS SEALED KEY-----\n" + lines + b"-----END KMS SEALED KEY-----\n")
+        kmsenv = self.running()
+        for _ in range(5):
+            self.assertTrue(kmsenv.ask("load", path)["ok"])
+        self.check_in_use(kmsenv, message)
+        self.check_gone(kmsenv, message)
+
     def test_after_failures_and_threads(self):
         kmsenv = self.running()
         message = kmsenv.seal([TEXT])[0]

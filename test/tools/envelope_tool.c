@@ -12,6 +12,7 @@
  *   fork IN OUT [option...]     parent and child seal IN at the same time, to OUT.parent and OUT.child
  *   begin [option...]           starts a message and leaves it open
  *   end                         finishes it
+ *   load FILE                   loads the private key in a PEM file, and frees it
  *   counters                    the provider's counters
  *   unload                      frees the library context, and the provider with it
  *
@@ -29,6 +30,7 @@
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/params.h>
+#include <openssl/pem.h>
 #include <openssl/provider.h>
 #include "message.h"
 
@@ -263,6 +265,17 @@ static void do_end(char **words, int count)
     answer(ok, "%s", "");
 }
 
+static void do_load(char **words, int count)
+{
+    BIO *bio = BIO_new_file(words[0], "r");
+    EVP_PKEY *pkey = bio == NULL ? NULL : PEM_read_bio_PrivateKey_ex(bio, NULL, NULL, NULL, libctx, NULL);
+
+    (void)count;
+    answer(pkey != NULL, "%s", "");
+    EVP_PKEY_free(pkey);
+    BIO_free(bio);
+}
+
 static void do_counters(char **words, int count)
 {
     uint64_t value;
@@ -307,6 +320,7 @@ static const struct { const char *name; int words_min; int needs_provider; void 
     { "fork", 2, 1, do_fork },
     { "begin", 0, 1, do_begin },
     { "end", 0, 1, do_end },
+    { "load", 1, 1, do_load },
     { "counters", 0, 1, do_counters },
     { "unload", 0, 0, do_unload },
 };
