@@ -54,6 +54,15 @@ static int is_bound(const KMSENV_SERVICE *s, const char *path)
     return unit_has(s, "BindPaths", path) || unit_has(s, "BindReadOnlyPaths", path);
 }
 
+/* May it stand in a unit as it is? A line feed would begin another setting, a blank or a colon another path. */
+static int is_plain(const char *path)
+{
+    for (; *path != '\0'; path++)
+        if ((unsigned char)*path <= ' ' || *path == 0x7f || strchr("%:\"'\\", *path) != NULL)
+            return 0;
+    return 1;
+}
+
 /* One finding about a path. fix: the line for the drop-in, a printf format with the path in it. */
 static void path_trap(KMSENV_SERVICE *s, const char *setting, size_t i, const char *effect, const char *fix, KMSENV_REPORT *report)
 {
@@ -62,8 +71,12 @@ static void path_trap(KMSENV_SERVICE *s, const char *setting, size_t i, const ch
     int dir = s->needs.need[i].kind == KMSENV_NEED_APPEND && slash != path;     /* the file may not be there yet */
 
     snprintf(line, sizeof(line), "%s=%.*s", fix, dir ? (int)(slash - path) : (int)strlen(path), path);
-    kmsenv_service_add_dropin(s, line);
-    snprintf(remedy, sizeof(remedy), "move the file, or in a drop-in: %s", line);
+    if (is_plain(path)) {
+        kmsenv_service_add_dropin(s, line);
+        snprintf(remedy, sizeof(remedy), "move the file, or in a drop-in: %s", line);
+    } else {
+        snprintf(remedy, sizeof(remedy), "give the file a name without blanks and special characters, and move it");
+    }
     kmsenv_reportf(report, KMSENV_CHECK_FAILED, s->subject, remedy, "%s=%s %s %s (%s)", setting, kmsenv_unit_get(&s->unit, setting),
                    effect, path, s->needs.need[i].what);
 }

@@ -1,5 +1,6 @@
 """The command: kmsenv doctor, and files that were made to harm it: units, profiles, keys, links, pipes."""
 import base64
+import json
 import os
 import resource
 import stat
@@ -25,6 +26,18 @@ class Keys(CliScenario):
                 os.close(answer)
             self.assertIn(b"is damaged", run.stdout)
             self.assertEqual(run.stderr, b"")
+
+
+class Dropins(ServiceScenario):
+    def test_names_that_are_more(self):
+        """A path with a line feed would be one more setting in what is to be put into a drop-in; others mean something to systemd."""
+        for path in ("/home/web/key\\nExecStartPre=/x", "/home/%u/key", "/home/a b", "/home/a:/etc", "/home/a\\\\b"):
+            self.unit("Environment=OPENSSL_CONF=/etc/web/openssl.cnf", "ProtectHome=yes")
+            self.configure(common.local_profile(path))
+            report = self.below(status=1)
+            self.found(report, "failed", "ProtectHome")
+            self.assertNotIn("dropIn", report, path)
+            self.assertNotIn("ReadOnlyPaths", json.dumps(report))
 
 
 def limit():
