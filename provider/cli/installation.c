@@ -12,6 +12,8 @@
 #include "cli/conf_files.h"
 #include "cli/installation.h"
 #include "cli/needs.h"
+#include "core/settings.h"
+#include "kms/kms.h"
 
 #define ACTIVATE_BOTH "list `default` beside kmsenv, in a section with activate = 1"
 
@@ -126,6 +128,45 @@ static int is_ours(const KMSENV_INSTALLATION *in, const char *name, const char *
     return strncmp(base == NULL ? module : base + 1, "kmsenv", 6) == 0;
 }
 
+/* The last one that is listed counts. */
+static void take_provider(KMSENV_INSTALLATION *in, const CONF_VALUE *v)
+{
+    const char *identity = kmsenv_installation_get(in, v->value, "identity");
+
+    OPENSSL_free(in->name);
+    OPENSSL_free(in->section);
+    OPENSSL_free(in->module);
+    in->name = OPENSSL_strdup(identity != NULL ? identity : v->name);
+    in->section = OPENSSL_strdup(v->value);
+    in->module = dup_or_null(kmsenv_installation_get(in, v->value, "module"));
+}
+
+/* Is it a setting of ours, of whatever kind of KMS? */
+static int is_setting(const char *name)
+{
+    const KMSENV_KMS_METHOD *const *m = kmsenv_kms_methods();
+    KMSENV_SECTION *section;
+    int yes = 0;
+
+    for (; *m != NULL && !yes; m++) {
+        section = kmsenv_section_new("");
+        yes = section != NULL && kmsenv_kms_add_tables(section, *m) && kmsenv_section_find(section, name) != NULL;
+        kmsenv_section_free(section);
+    }
+    return yes;
+}
+
+/* The value of a setting that is in the wrong place may be a secret. */
+static void report_no_section(const KMSENV_INSTALLATION *in, const CONF_VALUE *v, KMSENV_REPORT *report)
+{
+    if (is_setting(v->name))
+        kmsenv_reportf(report, KMSENV_CHECK_FAILED, "configuration file", "move the line to the section of kmsenv, or of a profile",
+                       "%s: the setting '%s' stands in [%s], the list of providers: OpenSSL stops reading there", in->file, v->name, v->section);
+    else
+        kmsenv_reportf(report, KMSENV_CHECK_FAILED, "configuration file", "add the section, with activate = 1, or remove the line",
+                       "%s: provider '%s' has no section [%s]: OpenSSL stops reading there", in->file, v->name, v->value);
+}
+
 /* Walks through the list of providers. A listed one without a section makes OpenSSL drop the rest without a word. */
 static void read_providers(KMSENV_INSTALLATION *in, STACK_OF(CONF_VALUE) *list, int *has_default, KMSENV_REPORT *report)
 {
@@ -136,15 +177,9 @@ static void read_providers(KMSENV_INSTALLATION *in, STACK_OF(CONF_VALUE) *list, 
         v = sk_CONF_VALUE_value(list, i);
         if (NCONF_get_section(in->conf, v->value) == NULL) {
             ERR_clear_error();
-            kmsenv_reportf(report, KMSENV_CHECK_FAILED, "configuration file",
-                           "add the section, with activate = 1, or remove the line",
-                           "%s: provider '%s' has no section [%s]: OpenSSL stops reading there", in->file, v->name, v->value);
+            report_no_section(in, v, report);
         } else if (is_ours(in, v->name, v->value)) {
-            in->name = dup_or_null(kmsenv_installation_get(in, v->value, "identity"));
-            if (in->name == NULL)
-                in->name = OPENSSL_strdup(v->name);
-            in->section = OPENSSL_strdup(v->value);
-            in->module = dup_or_null(kmsenv_installation_get(in, v->value, "module"));
+            take_provider(in, v);
         } else if (is_activated(in, v->value)) {
             *has_default |= strcmp(v->name, "default") == 0 || strcmp(v->name, "fips") == 0;
         }

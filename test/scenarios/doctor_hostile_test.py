@@ -28,6 +28,19 @@ class Keys(CliScenario):
             self.assertEqual(run.stderr, b"")
 
 
+class Misplaced(ServiceScenario):
+    def test_secret_in_the_list_of_providers(self):
+        """Where OpenSSL takes its value for the name of a section; it is not shown."""
+        with open(self.local_config(), encoding="utf-8") as source:
+            text = source.read()
+        self.assertIn("\nkmsenv = kmsenv_sect\n", text)
+        for name in ("secret-key", "token", "client-secret", "key-file"):
+            config = self.file("c.cnf", text.replace("\nkmsenv = kmsenv_sect\n", "\n%s = hunter2\nkmsenv = kmsenv_sect\nagain = kmsenv_sect\n" % name))
+            report = self.report("--offline", "--config", config, status=1)
+            self.found(report, "failed", name, "list of providers", subject="configuration file")
+            self.assertNotIn("hunter2", json.dumps(report))
+
+
 class Dropins(ServiceScenario):
     def test_names_that_are_more(self):
         """A path with a line feed would be one more setting in what is to be put into a drop-in; others mean something to systemd."""
