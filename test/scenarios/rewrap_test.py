@@ -9,7 +9,7 @@ import time
 
 import common
 import reader
-from cli_common import CLI, main
+from cli_common import CLI, NOBODY, main
 from common import TEXT
 from rewrap_common import DATA_KEY, MIB, SEALED, LocalScenario, key_in, pem, unpem
 
@@ -348,7 +348,7 @@ class FileSystem(LocalScenario):
         for folder, _, names in os.walk(self.dir):
             for name in [folder, *(os.path.join(folder, name) for name in names)]:
                 os.chown(name, 65534, 65534)
-        return {"user": 65534, "group": 65534, "extra_groups": []}
+        return NOBODY
 
     def test_read_only_directory(self):
         keys = self.fill(3)

@@ -16,7 +16,7 @@ import unittest
 
 import common
 import reader
-from cli_common import CLI, main
+from cli_common import CLI, NOBODY, main
 from common import StandIn, tencent_profile
 from seal_open_common import FULL, Sealing
 
@@ -136,18 +136,14 @@ class Failures(Sealing):
         for name in (self.environment["OPENSSL_CONF"], self.key_file):
             os.chown(name, 65534, 65534)
 
-        def become():
-            os.setgroups([])
-            os.setresgid(65534, 65534, 65534)
-            os.setresuid(65534, 65534, 65534)
-        self.assertIn("Permission denied", self.refused("seal", "a", preexec_fn=become))
-        self.assertEqual(self.done("open", data=self.done("seal", data=b"mine", preexec_fn=become), preexec_fn=become), b"mine")
+        self.assertIn("Permission denied", self.refused("seal", "a", **NOBODY))
+        self.assertEqual(self.done("open", data=self.done("seal", data=b"mine", **NOBODY), **NOBODY), b"mine")
         self.file("b", b"x")
         os.chmod(self.path("b"), 0o644)
         os.chmod(self.dir, 0o755)
-        self.assertIn("Permission denied", self.refused("seal", "b", preexec_fn=become))
+        self.assertIn("Permission denied", self.refused("seal", "b", **NOBODY))
         os.chmod(self.dir, 0o777)
-        self.done("seal", "b", preexec_fn=become)
+        self.done("seal", "b", **NOBODY)
         self.assertEqual(os.stat(self.path("b.kms")).st_uid, 65534)
 
     def wait_for(self, condition, what):
