@@ -295,7 +295,7 @@ static EVP_PKEY *master_key(void)
 typedef int CRYPT(EVP_PKEY_CTX *ctx, unsigned char *out, size_t *outlen, const unsigned char *in, size_t inlen);
 
 /* One operation in a context of its own; context: the encryption context, NULL = none given. */
-static int crypt(int enc, EVP_PKEY *pkey, const char *context, const unsigned char *in, size_t inlen, unsigned char *out, size_t *outlen)
+static int apply(int enc, EVP_PKEY *pkey, const char *context, const unsigned char *in, size_t inlen, unsigned char *out, size_t *outlen)
 {
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(t->libctx, pkey, NULL);
     int (*init)(EVP_PKEY_CTX *) = enc ? EVP_PKEY_encrypt_init : EVP_PKEY_decrypt_init;
@@ -320,18 +320,18 @@ static int test_direct(int i)
     int ok;
 
     kmsenv_test_fill(in, sizeof(in), 3);
-    ok = TEST_ptr(pkey) && TEST_true(crypt(1, pkey, NULL, in, secrets[i], out, &n)) && TEST_size_t_eq(kms_calls() - before, 1)
-         && TEST_true(crypt(0, pkey, NULL, out, n, back, &m)) && TEST_mem_eq(back, m, in, secrets[i])
-         && TEST_size_t_eq(kms_calls() - before, 2) && TEST_false(crypt(0, pkey, "a=b", out, n, back, &none))
+    ok = TEST_ptr(pkey) && TEST_true(apply(1, pkey, NULL, in, secrets[i], out, &n)) && TEST_size_t_eq(kms_calls() - before, 1)
+         && TEST_true(apply(0, pkey, NULL, out, n, back, &m)) && TEST_mem_eq(back, m, in, secrets[i])
+         && TEST_size_t_eq(kms_calls() - before, 2) && TEST_false(apply(0, pkey, "a=b", out, n, back, &none))
          && TEST_true(kmsenv_test_error_is(KMSENV_R_KMS_WRAP_REJECTED));
     n = sizeof(out);
     m = sizeof(back);
-    ok = ok && TEST_true(crypt(1, pkey, "a=b,c=d", in, secrets[i], out, &n)) && TEST_true(crypt(0, pkey, "c=d,a=b", out, n, back, &m))
+    ok = ok && TEST_true(apply(1, pkey, "a=b,c=d", in, secrets[i], out, &n)) && TEST_true(apply(0, pkey, "c=d,a=b", out, n, back, &m))
          && TEST_mem_eq(back, m, in, secrets[i]) && TEST_true(kmsenv_test_no_error());
     if (ok) {
         out[n - 1] ^= 1;
         none = sizeof(back);
-        ok = TEST_false(crypt(0, pkey, "a=b,c=d", out, n, back, &none)) && TEST_true(kmsenv_test_error_is(KMSENV_R_KMS_WRAP_REJECTED));
+        ok = TEST_false(apply(0, pkey, "a=b,c=d", out, n, back, &none)) && TEST_true(kmsenv_test_error_is(KMSENV_R_KMS_WRAP_REJECTED));
     }
     EVP_PKEY_free(pkey);
     return ok;
@@ -343,12 +343,12 @@ static int test_direct_limits(void)
     EVP_PKEY *pkey = master_key();
     uint64_t before = kms_calls();
     size_t n = sizeof(out), small = 10;
-    int ok = TEST_ptr(pkey) && TEST_false(crypt(1, pkey, NULL, in, 4097, out, &n))
+    int ok = TEST_ptr(pkey) && TEST_false(apply(1, pkey, NULL, in, 4097, out, &n))
              && TEST_true(kmsenv_test_error_says(KMSENV_R_KMS_INPUT_TOO_LARGE, "4096|kms-envelope"))
-             && TEST_false(crypt(0, pkey, NULL, in, 20000, out, &n)) && TEST_true(kmsenv_test_error_is(KMSENV_R_KMS_WRAP_REJECTED))
-             && TEST_false(crypt(0, pkey, NULL, in, 0, out, &n)) && TEST_true(kmsenv_test_error_is(KMSENV_R_KMS_WRAP_REJECTED))
+             && TEST_false(apply(0, pkey, NULL, in, 20000, out, &n)) && TEST_true(kmsenv_test_error_is(KMSENV_R_KMS_WRAP_REJECTED))
+             && TEST_false(apply(0, pkey, NULL, in, 0, out, &n)) && TEST_true(kmsenv_test_error_is(KMSENV_R_KMS_WRAP_REJECTED))
              && TEST_size_t_eq(kms_calls(), before)
-             && TEST_false(crypt(1, pkey, NULL, in, 100, out, &small)) && TEST_true(kmsenv_test_error_is(KMSENV_R_OUTPUT_TOO_SMALL));
+             && TEST_false(apply(1, pkey, NULL, in, 100, out, &small)) && TEST_true(kmsenv_test_error_is(KMSENV_R_OUTPUT_TOO_SMALL));
 
     EVP_PKEY_free(pkey);
     return ok;
