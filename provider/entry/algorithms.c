@@ -3,7 +3,7 @@
 #include "entry/algorithms.h"
 #include "kmsenv/params.h"
 #include "ops/cipher_envelope.h"
-#include "ops/cipher_reference.h"
+#include "ops/reference_table.h"
 #include "ops/key.h"
 
 #define PROPERTIES "provider=kmsenv"
@@ -83,6 +83,16 @@ static void add(OSSL_ALGORITHM **at, const char *names, const OSSL_DISPATCH *fun
     ++*at;
 }
 
+static void add_references(OSSL_ALGORITHM **at, const KMSENV_REFERENCE_ENTRY *entry, size_t count, int ordinary_names)
+{
+    size_t i;
+
+    for (i = 0; i < count; i++)
+        add(at, entry[i].own_name, entry[i].functions, "Keyed by reference");
+    for (i = 0; ordinary_names && i < count; i++)
+        add(at, entry[i].names, entry[i].functions, "Keyed by reference, or by any other key");
+}
+
 KMSENV_CIPHERS *kmsenv_ciphers_new(KMSENV_CRYPTO *crypto, size_t block_size, int ordinary_names)
 {
     KMSENV_CIPHERS *c = OPENSSL_zalloc(sizeof(*c));
@@ -99,10 +109,7 @@ KMSENV_CIPHERS *kmsenv_ciphers_new(KMSENV_CRYPTO *crypto, size_t block_size, int
     at = c->table;
     for (i = 0; i < ENVELOPES; i++)
         add(&at, envelope[i].names, kmsenv_cipher_envelope_functions(envelope[i].key_bits, block_size), envelope[i].description);
-    for (i = 0; i < r->count; i++)
-        add(&at, r->name[i], r->functions[i], "Keyed by reference");
-    for (i = 0; ordinary_names && i < r->count; i++)
-        add(&at, r->cipher[i].names, r->functions[i], "Keyed by reference, or by any other key");
+    add_references(&at, r->cipher_entry, r->ciphers, ordinary_names);
     return c;
 }
 

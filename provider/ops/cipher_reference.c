@@ -1,7 +1,8 @@
-#include <string.h>
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
-#include <openssl/err.h>
-#include "ops/cipher_reference.h"
+#include <openssl/params.h>
+#include "ops/reference.h"
+#include "ops/reference_table.h"
 
 typedef struct reference_st {
     const KMSENV_INNER_CIPHER *cipher;
@@ -59,35 +60,12 @@ static void *reference_dupctx(void *vctx)
 
 /* --- keys ----------------------------------------------------------------- */
 
-/* Asks for the DEK that the key is a reference to. Not inlined: room for an error costs those that need none. */
-static __attribute__((noinline)) const unsigned char *ask(REFERENCE *r, const unsigned char *key, size_t keylen)
-{
-    KMSENV_ERROR err = KMSENV_ERROR_INIT;
-    const KMSENV_RUNTIME *runtime;
-    KMSENV_DEK *dek = NULL;
-
-    ERR_set_mark();
-    if ((runtime = r->provctx->runtime(r->provctx, &err)) != NULL)
-        dek = kmsenv_deks_get_by_reference(runtime->deks, key, keylen, r->dek, &err);
-    ERR_pop_to_mark();
-    if (dek == NULL) {
-        kmsenv_reporter_raise(r->provctx->reporter, &err);
-        return NULL;
-    }
-    if (dek != r->dek)
-        kmsenv_dek_free(r->dek);
-    r->dek = dek;
-    return kmsenv_dek_get0_secret(dek);
-}
-
 /* The DEK that the key is a reference to. *found = 0: it is none. */
 static const unsigned char *resolve(REFERENCE *r, const unsigned char *key, size_t keylen, int *found)
 {
     if (!(*found = kmsenv_reference_is(key, keylen)))
         return NULL;
-    if (r->dek != NULL && kmsenv_dek_get_length(r->dek) == keylen && kmsenv_dek_is_named(r->dek, key, keylen))
-        return kmsenv_dek_get0_secret(r->dek);
-    return ask(r, key, keylen);
+    return kmsenv_reference_resolve(r->provctx, &r->dek, key, keylen);
 }
 
 static int init(REFERENCE *r, OSSL_FUNC_cipher_encrypt_init_fn *inner_init, const unsigned char *key, size_t keylen,
@@ -122,18 +100,6 @@ static int reference_decrypt_init(void *vctx, const unsigned char *key, size_t k
     return init(r, r->cipher->decrypt_init, key, keylen, iv, ivlen, params);
 }
 
-/*
- * Programs exist that ignore what init returns. After a refused reference such a one must not go on under the key that the
- * inner context had before, or under none. Init without a key is no way out of it.
- */
-static __attribute__((noinline)) int refuse(const REFERENCE *r)
-{
-    KMSENV_ERROR err = KMSENV_ERROR_INIT;
-
-    kmsenv_error_set(&err, KMSENV_R_WRONG_STATE, "the key given last was a key reference that could not be resolved: there is no key");
-    return kmsenv_reporter_raise(r->provctx->reporter, &err);
-}
-
 /* --- handed through ------------------------------------------------------- */
 
 static OSSL_FUNC_cipher_update_fn reference_update;
@@ -141,7 +107,7 @@ static int reference_update(void *vctx, unsigned char *out, size_t *outl, size_t
 {
     const REFERENCE *r = vctx;
 
-    return r->refused ? refuse(r) : r->cipher->update(r->inner, out, outl, outsize, in, inl);
+    return r->refused ? kmsenv_reference_refuse(r->provctx) : r->cipher->update(r->inner, out, outl, outsize, in, inl);
 }
 
 static OSSL_FUNC_cipher_final_fn reference_final;
@@ -149,7 +115,7 @@ static int reference_final(void *vctx, unsigned char *out, size_t *outl, size_t 
 {
     const REFERENCE *r = vctx;
 
-    return r->refused ? refuse(r) : r->cipher->final(r->inner, out, outl, outsize);
+    return r->refused ? kmsenv_reference_refuse(r->provctx) : r->cipher->final(r->inner, out, outl, outsize);
 }
 
 static OSSL_FUNC_cipher_cipher_fn reference_cipher;
@@ -157,7 +123,7 @@ static int reference_cipher(void *vctx, unsigned char *out, size_t *outl, size_t
 {
     const REFERENCE *r = vctx;
 
-    return r->refused ? refuse(r) : r->cipher->cipher(r->inner, out, outl, outsize, in, inl);
+    return r->refused ? kmsenv_reference_refuse(r->provctx) : r->cipher->cipher(r->inner, out, outl, outsize, in, inl);
 }
 
 static OSSL_FUNC_cipher_get_ctx_params_fn reference_get_ctx_params;
@@ -178,10 +144,6 @@ static int reference_set_ctx_params(void *vctx, const OSSL_PARAM params[])
 
 /* --- which cipher? -------------------------------------------------------- */
 
-/*
- * Some functions get no context to tell the cipher by, so each cipher needs its own: as many as there may be ciphers,
- * which differ in a number. They get the caller's provider context, and so serve any number of library contexts.
- */
 static const KMSENV_INNER_CIPHER *nth(void *provctx, size_t n)
 {
     return &((KMSENV_PROVCTX *)provctx)->references->cipher[n];
@@ -206,12 +168,10 @@ static void *inner_of(void *vctx)
     { return nth(p, n)->settable_ctx_params(inner_of(c), nth(p, n)->provctx); }
 #define ROW(n) { newctx_##n, gettable_##n, gettable_ctx_##n, settable_ctx_##n },
 
-#define SIXTEEN(X, h)                                                                                   \
-    X(h##0) X(h##1) X(h##2) X(h##3) X(h##4) X(h##5) X(h##6) X(h##7)                                     \
-    X(h##8) X(h##9) X(h##a) X(h##b) X(h##c) X(h##d) X(h##e) X(h##f)
 #define ALL(X)                                                                                          \
     SIXTEEN(X, 0x0) SIXTEEN(X, 0x1) SIXTEEN(X, 0x2) SIXTEEN(X, 0x3) SIXTEEN(X, 0x4) SIXTEEN(X, 0x5)     \
     SIXTEEN(X, 0x6) SIXTEEN(X, 0x7) SIXTEEN(X, 0x8) SIXTEEN(X, 0x9) SIXTEEN(X, 0xa) SIXTEEN(X, 0xb)
+#define SIXTEEN KMSENV_REFERENCE_SIXTEEN
 
 ALL(CIPHER)
 
@@ -255,6 +215,14 @@ static FUNCTION adapt_one(const OSSL_DISPATCH *f, size_t n, KMSENV_INNER_CIPHER 
 #undef HAND_THROUGH
 }
 
+static size_t key_length(const KMSENV_INNER_CIPHER *cipher)
+{
+    size_t keylen = 0;
+    OSSL_PARAM params[2] = { OSSL_PARAM_construct_size_t(OSSL_CIPHER_PARAM_KEYLEN, &keylen), OSSL_PARAM_construct_end() };
+
+    return cipher->get_params(params) ? keylen : 0;
+}
+
 int kmsenv_cipher_reference_adapt(const OSSL_DISPATCH *inner, size_t n, KMSENV_INNER_CIPHER *out,
                                   OSSL_DISPATCH functions[KMSENV_REFERENCE_FUNCTIONS])
 {
@@ -268,5 +236,6 @@ int kmsenv_cipher_reference_adapt(const OSSL_DISPATCH *inner, size_t n, KMSENV_I
     }
     functions[count] = end;
     return out->newctx != NULL && out->freectx != NULL && out->encrypt_init != NULL && out->decrypt_init != NULL
-           && out->get_params != NULL && ((out->update != NULL && out->final != NULL) || out->cipher != NULL);
+           && out->get_params != NULL && ((out->update != NULL && out->final != NULL) || out->cipher != NULL)
+           && key_length(out) >= KMSENV_REFERENCE_KEY_MIN;
 }

@@ -11,14 +11,13 @@
 # define KMSENV_OPS_CIPHER_REFERENCE_H
 # include <stddef.h>
 # include <openssl/core_dispatch.h>
-# include "ops/provctx.h"
+# include "ops/reference.h"
 
 # define KMSENV_REFERENCE_CIPHERS_MAX 192
 # define KMSENV_REFERENCE_KEY_MIN     16      /* bytes; no shorter key can hold a reference */
 
 /* The inner provider's functions for one cipher. Those it lacks are NULL. */
 typedef struct kmsenv_inner_cipher_st {
-    const char *names;                 /* as the inner provider registers them */
     void *provctx;                     /* its */
     OSSL_FUNC_cipher_newctx_fn *newctx;
     OSSL_FUNC_cipher_freectx_fn *freectx;
@@ -38,23 +37,9 @@ typedef struct kmsenv_inner_cipher_st {
 
 /*
  * Fills *out from an inner provider's functions, and functions[], terminated, with ours for the n-th cipher: those that
- * the inner provider has too. Returns 0 if it lacks one that every cipher needs.
+ * the inner provider has too. Returns 0 if it lacks one that every cipher needs, or its keys cannot hold a reference.
  */
-# define KMSENV_REFERENCE_FUNCTIONS 15
 int kmsenv_cipher_reference_adapt(const OSSL_DISPATCH *inner, size_t n, KMSENV_INNER_CIPHER *out,
                                   OSSL_DISPATCH functions[KMSENV_REFERENCE_FUNCTIONS]);
-
-/* --- reference_table.c ----------------------------------------------------- */
-
-/* The ciphers of a provider context that can be keyed by reference. Immutable. */
-struct kmsenv_reference_table_st {
-    size_t count;
-    KMSENV_INNER_CIPHER cipher[KMSENV_REFERENCE_CIPHERS_MAX];
-    OSSL_DISPATCH functions[KMSENV_REFERENCE_CIPHERS_MAX][KMSENV_REFERENCE_FUNCTIONS];
-    char *name[KMSENV_REFERENCE_CIPHERS_MAX];      /* "KMS-AES-256-GCM" */
-};
-/* NULL if there is no memory, no inner provider, or one with more ciphers than there is room for. */
-KMSENV_REFERENCE_TABLE *kmsenv_reference_table_new(KMSENV_CRYPTO *crypto);
-void kmsenv_reference_table_free(KMSENV_REFERENCE_TABLE *table);
 
 #endif

@@ -13,7 +13,7 @@
 # include "dek/deks.h"
 
 typedef struct kmsenv_provctx_st KMSENV_PROVCTX;
-typedef struct kmsenv_reference_table_st KMSENV_REFERENCE_TABLE;   /* ops/cipher_reference.h */
+typedef struct kmsenv_reference_table_st KMSENV_REFERENCE_TABLE;   /* ops/reference_table.h */
 
 /* What the configuration made. Immutable. */
 typedef struct kmsenv_runtime_st {

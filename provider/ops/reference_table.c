@@ -1,17 +1,24 @@
 #include <string.h>
-#include <openssl/core_names.h>
 #include <openssl/crypto.h>
-#include <openssl/params.h>
-#include "ops/cipher_reference.h"
+#include "ops/reference_table.h"
 
 #define PREFIX "KMS-"
 
-static size_t key_length(const KMSENV_INNER_CIPHER *cipher)
-{
-    size_t keylen = 0;
-    OSSL_PARAM params[2] = { OSSL_PARAM_construct_size_t(OSSL_CIPHER_PARAM_KEYLEN, &keylen), OSSL_PARAM_construct_end() };
+/* The n-th algorithm of an operation: 0 if it cannot be keyed by reference. */
+typedef int ADAPT(KMSENV_REFERENCE_TABLE *t, size_t n, const OSSL_DISPATCH *inner, void *provctx);
 
-    return cipher->get_params(params) ? keylen : 0;
+/* The algorithms of one operation, in the table. */
+typedef struct list_st {
+    KMSENV_REFERENCE_ENTRY *entry;
+    size_t *count, max;
+    ADAPT *adapt;
+} LIST;
+
+static int adapt_cipher(KMSENV_REFERENCE_TABLE *t, size_t n, const OSSL_DISPATCH *inner, void *provctx)
+{
+    memset(&t->cipher[n], 0, sizeof(t->cipher[n]));
+    t->cipher[n].provctx = provctx;
+    return kmsenv_cipher_reference_adapt(inner, n, &t->cipher[n], t->cipher_entry[n].functions);
 }
 
 static size_t first_name(const char *names)
@@ -19,17 +26,17 @@ static size_t first_name(const char *names)
     return strcspn(names, ":");
 }
 
-static int is_known(const KMSENV_REFERENCE_TABLE *t, const char *names)
+static int is_known(const LIST *l, const char *names)
 {
     size_t i, n = first_name(names);
 
-    for (i = 0; i < t->count; i++)
-        if (first_name(t->cipher[i].names) == n && OPENSSL_strncasecmp(t->cipher[i].names, names, n) == 0)
+    for (i = 0; i < *l->count; i++)
+        if (first_name(l->entry[i].names) == n && OPENSSL_strncasecmp(l->entry[i].names, names, n) == 0)
             return 1;
     return 0;
 }
 
-/* "KMS-" and the name by which people know the cipher; its object identifier and other names stay with the ordinary one. */
+/* "KMS-" and the name by which people know the algorithm; its object identifier and other names stay with the ordinary one. */
 static char *own_name(const char *names)
 {
     size_t n = first_name(names);
@@ -43,55 +50,60 @@ static char *own_name(const char *names)
     return name;
 }
 
-/* All ciphers of a provider that can be given a reference. A table that lacks one would let a reference be used as a key. */
-static int add_all(KMSENV_REFERENCE_TABLE *t, const KMSENV_CRYPTO_TABLE *from)
+/* All of a provider that can be given a reference. A table that lacks one would let a reference be used as a key. */
+static int add_all(KMSENV_REFERENCE_TABLE *t, const LIST *l, const KMSENV_CRYPTO_TABLE *from)
 {
     const OSSL_ALGORITHM *a;
-    KMSENV_INNER_CIPHER *c;
+    KMSENV_REFERENCE_ENTRY *e;
 
     for (a = from->algorithms; a != NULL && a->algorithm_names != NULL; a++) {
-        if (is_known(t, a->algorithm_names))
+        if (is_known(l, a->algorithm_names))
             continue;
-        if (t->count == KMSENV_REFERENCE_CIPHERS_MAX)
+        if (*l->count == l->max)
             return 0;
-        c = &t->cipher[t->count];
-        memset(c, 0, sizeof(*c));
-        c->names = a->algorithm_names;
-        c->provctx = from->provctx;
-        if (!kmsenv_cipher_reference_adapt(a->implementation, t->count, c, t->functions[t->count])
-            || key_length(c) < KMSENV_REFERENCE_KEY_MIN)
+        if (!l->adapt(t, *l->count, a->implementation, from->provctx))
             continue;
-        if ((t->name[t->count] = own_name(c->names)) == NULL)
+        e = &l->entry[*l->count];
+        e->names = a->algorithm_names;
+        if ((e->own_name = own_name(e->names)) == NULL)
             return 0;
-        t->count++;
+        ++*l->count;
     }
     return 1;
+}
+
+static int fill(KMSENV_REFERENCE_TABLE *t, KMSENV_CRYPTO *crypto, int operation, const LIST *l)
+{
+    KMSENV_CRYPTO_TABLE from[2];
+    size_t i, n = kmsenv_crypto_tables(crypto, operation, from);
+
+    for (i = 0; i < n && add_all(t, l, &from[i]); i++)
+        ;
+    return n > 0 && i == n;
 }
 
 KMSENV_REFERENCE_TABLE *kmsenv_reference_table_new(KMSENV_CRYPTO *crypto)
 {
     KMSENV_REFERENCE_TABLE *t = OPENSSL_zalloc(sizeof(*t));
-    KMSENV_CRYPTO_TABLE from[2];
-    size_t i, n;
 
-    if (t == NULL)
-        return NULL;
-    n = kmsenv_crypto_tables(crypto, OSSL_OP_CIPHER, from);
-    for (i = 0; i < n && add_all(t, &from[i]); i++)
-        ;
-    if (n > 0 && i == n)
+    if (t != NULL && fill(t, crypto, OSSL_OP_CIPHER, &(LIST){ t->cipher_entry, &t->ciphers, KMSENV_REFERENCE_CIPHERS_MAX, adapt_cipher }))
         return t;
     kmsenv_reference_table_free(t);
     return NULL;
 }
 
-void kmsenv_reference_table_free(KMSENV_REFERENCE_TABLE *table)
+static void free_names(KMSENV_REFERENCE_ENTRY *entry, size_t count)
 {
     size_t i;
 
+    for (i = 0; i < count; i++)
+        OPENSSL_free(entry[i].own_name);
+}
+
+void kmsenv_reference_table_free(KMSENV_REFERENCE_TABLE *table)
+{
     if (table == NULL)
         return;
-    for (i = 0; i < table->count; i++)
-        OPENSSL_free(table->name[i]);
+    free_names(table->cipher_entry, table->ciphers);
     OPENSSL_free(table);
 }
