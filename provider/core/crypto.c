@@ -24,6 +24,7 @@ struct kmsenv_crypto_st {
     atomic_int ready;
     OSSL_PROVIDER *provider, *base;
     OSSL_PROVIDER *tables[2];          /* whose tables were handed out: they stay loaded */
+    OSSL_PROVIDER *legacy;             /* loaded when something was asked for that might be in it */
     EVP_CIPHER *gcm[3];
     EVP_MAC *hmac;
     EVP_MD *sha256;
@@ -75,6 +76,7 @@ void kmsenv_crypto_free(KMSENV_CRYPTO *crypto)
     drop_fetched(crypto);
     unload(&crypto->tables[0]);
     unload(&crypto->tables[1]);
+    unload(&crypto->legacy);
     OSSL_LIB_CTX_free(crypto->libctx);
     OPENSSL_free(crypto->provider_name);
     kmsenv_lock_free(crypto->lock);
@@ -186,6 +188,38 @@ size_t kmsenv_crypto_tables(KMSENV_CRYPTO *crypto, int operation, KMSENV_CRYPTO_
     ERR_pop_to_mark();
     kmsenv_lock_release(crypto->lock);
     return n;
+}
+
+static int has(const KMSENV_CRYPTO *crypto, int operation, const char *name, const char *properties)
+{
+    EVP_MD *md = NULL;
+    EVP_CIPHER *cipher = NULL;
+    int found;
+
+    if (operation == OSSL_OP_DIGEST)
+        md = EVP_MD_fetch(crypto->libctx, name, properties);
+    else
+        cipher = EVP_CIPHER_fetch(crypto->libctx, name, properties);
+    found = md != NULL || cipher != NULL;
+    EVP_MD_free(md);
+    EVP_CIPHER_free(cipher);
+    return found;
+}
+
+int kmsenv_crypto_offers(KMSENV_CRYPTO *crypto, int operation, const char *name, const char *properties)
+{
+    int found;
+
+    ERR_set_mark();
+    if (!(found = has(crypto, operation, name, properties))) {
+        kmsenv_lock_take(crypto->lock);
+        if (crypto->legacy == NULL)
+            crypto->legacy = OSSL_PROVIDER_load(crypto->libctx, "legacy");
+        kmsenv_lock_release(crypto->lock);
+        found = has(crypto, operation, name, properties);
+    }
+    ERR_pop_to_mark();
+    return found;
 }
 
 EVP_CIPHER *kmsenv_crypto_get0_gcm(const KMSENV_CRYPTO *crypto, size_t keylen)

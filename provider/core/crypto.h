@@ -35,6 +35,12 @@ typedef struct kmsenv_crypto_table_st {
 } KMSENV_CRYPTO_TABLE;
 size_t kmsenv_crypto_tables(KMSENV_CRYPTO *crypto, int operation, KMSENV_CRYPTO_TABLE out[2]);
 
+/*
+ * Has the inner context a digest (OSSL_OP_DIGEST) or cipher of that name? What only OpenSSL's `legacy` provider has is brought
+ * in, once. properties: a query, NULL = none. No error is raised.
+ */
+int kmsenv_crypto_offers(KMSENV_CRYPTO *crypto, int operation, const char *name, const char *properties);
+
 /* AES-GCM with a key of 16, 24 or 32 bytes. Borrowed; NULL for another length. Needs kmsenv_crypto_ready() before. */
 EVP_CIPHER *kmsenv_crypto_get0_gcm(const KMSENV_CRYPTO *crypto, size_t keylen);
 /* n random bytes from the public (salts, nonces) or private (keys) generator. */

@@ -17,9 +17,10 @@ static const struct { const char *names, *description; size_t key_bits; } envelo
 };
 #define ENVELOPES (sizeof(envelope) / sizeof(envelope[0]))
 
-struct kmsenv_ciphers_st {
+struct kmsenv_tables_st {
     KMSENV_REFERENCE_TABLE *references;
-    OSSL_ALGORITHM table[ENVELOPES + 2 * KMSENV_REFERENCE_CIPHERS_MAX + 1];
+    OSSL_ALGORITHM ciphers[ENVELOPES + 2 * KMSENV_REFERENCE_CIPHERS_MAX + 1];
+    OSSL_ALGORITHM macs[2 * KMSENV_REFERENCE_MACS_MAX + 1];
 };
 
 static const OSSL_ALGORITHM keymgmts[] = {
@@ -93,40 +94,48 @@ static void add_references(OSSL_ALGORITHM **at, const KMSENV_REFERENCE_ENTRY *en
         add(at, entry[i].names, entry[i].functions, "Keyed by reference, or by any other key");
 }
 
-KMSENV_CIPHERS *kmsenv_ciphers_new(KMSENV_CRYPTO *crypto, size_t block_size, int ordinary_names)
+static void add_envelopes(OSSL_ALGORITHM **at, size_t block_size)
 {
-    KMSENV_CIPHERS *c = OPENSSL_zalloc(sizeof(*c));
-    const KMSENV_REFERENCE_TABLE *r;
-    OSSL_ALGORITHM *at;
     size_t i;
 
-    if (c == NULL)
+    for (i = 0; i < ENVELOPES; i++)
+        add(at, envelope[i].names, kmsenv_cipher_envelope_functions(envelope[i].key_bits, block_size), envelope[i].description);
+}
+
+KMSENV_TABLES *kmsenv_tables_new(KMSENV_CRYPTO *crypto, size_t block_size, int ordinary_names)
+{
+    KMSENV_TABLES *t = OPENSSL_zalloc(sizeof(*t));
+    const KMSENV_REFERENCE_TABLE *r;
+    OSSL_ALGORITHM *at;
+
+    if (t == NULL)
         return NULL;
-    if ((r = c->references = kmsenv_reference_table_new(crypto)) == NULL) {
-        OPENSSL_free(c);
+    if ((r = t->references = kmsenv_reference_table_new(crypto)) == NULL) {
+        OPENSSL_free(t);
         return NULL;
     }
-    at = c->table;
-    for (i = 0; i < ENVELOPES; i++)
-        add(&at, envelope[i].names, kmsenv_cipher_envelope_functions(envelope[i].key_bits, block_size), envelope[i].description);
+    at = t->ciphers;
+    add_envelopes(&at, block_size);
     add_references(&at, r->cipher_entry, r->ciphers, ordinary_names);
-    return c;
+    at = t->macs;
+    add_references(&at, r->mac_entry, r->macs, ordinary_names);
+    return t;
 }
 
-void kmsenv_ciphers_free(KMSENV_CIPHERS *ciphers)
+void kmsenv_tables_free(KMSENV_TABLES *tables)
 {
-    if (ciphers == NULL)
+    if (tables == NULL)
         return;
-    kmsenv_reference_table_free(ciphers->references);
-    OPENSSL_free(ciphers);
+    kmsenv_reference_table_free(tables->references);
+    OPENSSL_free(tables);
 }
 
-const OSSL_ALGORITHM *kmsenv_ciphers_get0_table(const KMSENV_CIPHERS *ciphers)
+const OSSL_ALGORITHM *kmsenv_tables_get0(const KMSENV_TABLES *tables, int operation_id)
 {
-    return ciphers->table;
+    return operation_id == OSSL_OP_CIPHER ? tables->ciphers : operation_id == OSSL_OP_MAC ? tables->macs : NULL;
 }
 
-const KMSENV_REFERENCE_TABLE *kmsenv_ciphers_get0_references(const KMSENV_CIPHERS *ciphers)
+const KMSENV_REFERENCE_TABLE *kmsenv_tables_get0_references(const KMSENV_TABLES *tables)
 {
-    return ciphers->references;
+    return tables->references;
 }

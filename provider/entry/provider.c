@@ -21,7 +21,7 @@ typedef struct provider_st {
     KMSENV_PROVCTX provctx;        /* first: what operations get is a pointer to it */
     KMSENV_SOURCE source;
     _Atomic(KMSENV_INSTANCE *) instance;
-    _Atomic(KMSENV_CIPHERS *) ciphers;
+    _Atomic(KMSENV_TABLES *) tables;
 } PROVIDER;
 
 static OSSL_FUNC_provider_teardown_fn provider_teardown;
@@ -136,38 +136,39 @@ static int provider_get_params(void *vprovider, OSSL_PARAM params[])
 /* --- what is offered ------------------------------------------------------ */
 
 /* No lock: as with the runtime. */
-static const OSSL_ALGORITHM *get_ciphers(PROVIDER *p)
+static const KMSENV_TABLES *get_tables(PROVIDER *p)
 {
-    KMSENV_CIPHERS *c = atomic_load_explicit(&p->ciphers, memory_order_acquire), *made;
+    KMSENV_TABLES *t = atomic_load_explicit(&p->tables, memory_order_acquire), *made;
 
-    if (c == NULL) {
-        if ((made = kmsenv_ciphers_new(p->provctx.crypto, p->provctx.block_size, p->provctx.ordinary_names)) == NULL)
+    if (t == NULL) {
+        if ((made = kmsenv_tables_new(p->provctx.crypto, p->provctx.block_size, p->provctx.ordinary_names)) == NULL)
             return NULL;
-        if (atomic_compare_exchange_strong(&p->ciphers, &c, made))
-            c = made;
+        if (atomic_compare_exchange_strong(&p->tables, &t, made))
+            t = made;
         else
-            kmsenv_ciphers_free(made);
+            kmsenv_tables_free(made);
     }
     /* By everyone: who finds the table made may be ahead of the thread that made it. */
-    atomic_store(&p->provctx.references, kmsenv_ciphers_get0_references(c));
-    return kmsenv_ciphers_get0_table(c);
+    atomic_store(&p->provctx.references, kmsenv_tables_get0_references(t));
+    return t;
 }
 
 static const OSSL_ALGORITHM *provider_query_operation(void *vprovider, int operation_id, int *no_store)
 {
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
     PROVIDER *p = vprovider;
-    const OSSL_ALGORITHM *ciphers;
+    const KMSENV_TABLES *tables;
 
     *no_store = 0;
-    if (operation_id != OSSL_OP_CIPHER)
+    if (operation_id != OSSL_OP_CIPHER && operation_id != OSSL_OP_MAC)
         return kmsenv_algorithms_query(operation_id);
-    if ((ciphers = get_ciphers(p)) == NULL) {
+    if ((tables = get_tables(p)) == NULL) {
         *no_store = 1;      /* libcrypto remembers an answer, and would not ask again */
-        kmsenv_error_set(&err, KMSENV_R_OUT_OF_MEMORY, "no memory for the table of ciphers: key references do not work");
+        kmsenv_error_set(&err, KMSENV_R_OUT_OF_MEMORY, "no memory for the tables of ciphers and MACs: key references do not work");
         kmsenv_reporter_raise(p->provctx.reporter, &err);
+        return NULL;
     }
-    return ciphers;
+    return kmsenv_tables_get0(tables, operation_id);
 }
 
 static const OSSL_ITEM *provider_get_reason_strings(void *vprovider)
@@ -198,7 +199,7 @@ static void provider_teardown(void *vprovider)
     if (p == NULL)
         return;
     kmsenv_instance_free(atomic_load(&p->instance));
-    kmsenv_ciphers_free(atomic_load(&p->ciphers));
+    kmsenv_tables_free(atomic_load(&p->tables));
     kmsenv_crypto_free(p->provctx.crypto);
     kmsenv_reporter_free(p->provctx.reporter);
     free(p);

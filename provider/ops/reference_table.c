@@ -21,6 +21,13 @@ static int adapt_cipher(KMSENV_REFERENCE_TABLE *t, size_t n, const OSSL_DISPATCH
     return kmsenv_cipher_reference_adapt(inner, n, &t->cipher[n], t->cipher_entry[n].functions);
 }
 
+static int adapt_mac(KMSENV_REFERENCE_TABLE *t, size_t n, const OSSL_DISPATCH *inner, void *provctx)
+{
+    memset(&t->mac[n], 0, sizeof(t->mac[n]));
+    t->mac[n].provctx = provctx;
+    return kmsenv_mac_reference_adapt(inner, n, &t->mac[n], t->mac_entry[n].functions);
+}
+
 static size_t first_name(const char *names)
 {
     return strcspn(names, ":");
@@ -82,11 +89,19 @@ static int fill(KMSENV_REFERENCE_TABLE *t, KMSENV_CRYPTO *crypto, int operation,
     return n > 0 && i == n;
 }
 
+static int fill_all(KMSENV_REFERENCE_TABLE *t, KMSENV_CRYPTO *crypto)
+{
+    const LIST ciphers = { t->cipher_entry, &t->ciphers, KMSENV_REFERENCE_CIPHERS_MAX, adapt_cipher },
+               macs = { t->mac_entry, &t->macs, KMSENV_REFERENCE_MACS_MAX, adapt_mac };
+
+    return fill(t, crypto, OSSL_OP_CIPHER, &ciphers) && fill(t, crypto, OSSL_OP_MAC, &macs);
+}
+
 KMSENV_REFERENCE_TABLE *kmsenv_reference_table_new(KMSENV_CRYPTO *crypto)
 {
     KMSENV_REFERENCE_TABLE *t = OPENSSL_zalloc(sizeof(*t));
 
-    if (t != NULL && fill(t, crypto, OSSL_OP_CIPHER, &(LIST){ t->cipher_entry, &t->ciphers, KMSENV_REFERENCE_CIPHERS_MAX, adapt_cipher }))
+    if (t != NULL && fill_all(t, crypto))
         return t;
     kmsenv_reference_table_free(t);
     return NULL;
@@ -105,5 +120,6 @@ void kmsenv_reference_table_free(KMSENV_REFERENCE_TABLE *table)
     if (table == NULL)
         return;
     free_names(table->cipher_entry, table->ciphers);
+    free_names(table->mac_entry, table->macs);
     OPENSSL_free(table);
 }

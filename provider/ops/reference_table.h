@@ -2,6 +2,7 @@
 #ifndef KMSENV_OPS_REFERENCE_TABLE_H
 # define KMSENV_OPS_REFERENCE_TABLE_H
 # include "ops/cipher_reference.h"
+# include "ops/mac_reference.h"
 
 typedef struct kmsenv_reference_entry_st {
     const char *names;                 /* as the inner provider registers them */
@@ -14,6 +15,9 @@ struct kmsenv_reference_table_st {
     size_t ciphers;
     KMSENV_INNER_CIPHER cipher[KMSENV_REFERENCE_CIPHERS_MAX];
     KMSENV_REFERENCE_ENTRY cipher_entry[KMSENV_REFERENCE_CIPHERS_MAX];
+    size_t macs;
+    KMSENV_INNER_MAC mac[KMSENV_REFERENCE_MACS_MAX];
+    KMSENV_REFERENCE_ENTRY mac_entry[KMSENV_REFERENCE_MACS_MAX];
 };
 /* NULL if there is no memory, no inner provider, or one with more algorithms than there is room for. */
 KMSENV_REFERENCE_TABLE *kmsenv_reference_table_new(KMSENV_CRYPTO *crypto);
