@@ -67,3 +67,17 @@ int known_key_put(const KMSENV_TEST *t, KMSENV_CRYPTO *crypto, const unsigned ch
     kmsenv_data_key_free(dk);
     return ok;
 }
+
+unsigned char *known_key_value(const char *text, size_t *len)
+{
+    unsigned char *out;
+    long n = 0;
+
+    if (*text == '"') {
+        *len = strlen(text) - 2;
+        return OPENSSL_memdup(text + 1, *len + 1);
+    }
+    out = *text == '\0' ? OPENSSL_zalloc(1) : OPENSSL_hexstr2buf(text, &n);
+    *len = (size_t)n;
+    return out;
+}

@@ -13,4 +13,7 @@
 int known_key_put(const KMSENV_TEST *t, KMSENV_CRYPTO *crypto, const unsigned char *key, size_t keylen,
                   unsigned char reference[KMSENV_TEST_REFERENCE_MAX]);
 
+/* A value of OpenSSL's stanza files, in hexadecimal or in quotes. OPENSSL_free. */
+unsigned char *known_key_value(const char *text, size_t *len);
+
 #endif

@@ -35,22 +35,9 @@ typedef struct vector_st {
 
 /* --- reading -------------------------------------------------------------- */
 
-/* A value in hexadecimal, or in quotes. */
 static const unsigned char *bytes(VECTOR *v, const char *text, size_t *len)
 {
-    unsigned char *out;
-    long n = 0;
-
-    if (v->values == COUNT(v->value))
-        return NULL;
-    if (*text == '"') {
-        *len = strlen(text) - 2;
-        out = OPENSSL_memdup(text + 1, *len + 1);
-    } else {
-        out = *text == '\0' ? OPENSSL_zalloc(1) : OPENSSL_hexstr2buf(text, &n);
-        *len = (size_t)n;
-    }
-    return v->value[v->values++] = out;
+    return v->values == COUNT(v->value) ? NULL : (v->value[v->values++] = known_key_value(text, len));
 }
 
 static void read_pair(VECTOR *v, const char *name, const char *text)

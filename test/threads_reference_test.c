@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/params.h>
 #include <openssl/provider.h>
@@ -17,16 +18,17 @@
 #define THREADS  6
 #define KEYS     4           /* the last one has 128 bits: its reference is searched for by the beginning of the id */
 #define LEN      48
+#define TAG      32
 #define SETTINGS KMSENV_TEST_LOCAL "keyring = @/keys\nkey-references = yes\n"
 
-/* A data key and what it makes of zeros. */
+/* A data key and what it makes of zeros: encrypted, and their HMAC. */
 typedef struct known_st {
     const char *cipher;
-    unsigned char reference[32], output[LEN];
+    unsigned char reference[32], output[LEN], tag[TAG];
 } KNOWN;
 
 static KNOWN known[KEYS];
-static KNOWN plain = { "AES-256-CTR", "an ordinary key, no reference..", { 0 } };
+static KNOWN plain = { "AES-256-CTR", "an ordinary key, no reference..", { 0 }, { 0 } };
 static const unsigned char nothing[32] = "kmsenv:\x01no such data key at all";
 static KMSENV_TEST *base;
 
@@ -104,18 +106,64 @@ static int use_nothing(EVP_CIPHER_CTX *ctx)
     return ok ? use(ctx, NULL, &plain) : -1;
 }
 
+static EVP_MAC_CTX *new_hmac(OSSL_LIB_CTX *libctx)
+{
+    EVP_MAC *mac = EVP_MAC_fetch(libctx, "HMAC", NULL);
+    EVP_MAC_CTX *ctx = NULL;
+
+    if (mac != NULL && strcmp(OSSL_PROVIDER_get0_name(EVP_MAC_get0_provider(mac)), "kmsenv") == 0)
+        ctx = EVP_MAC_CTX_new(mac);
+    EVP_MAC_free(mac);
+    return ctx;
+}
+
+/* The key as an argument; or as a parameter, and the work done by a copy. Returns as use(). */
+static int use_mac(OSSL_LIB_CTX *libctx, const KNOWN *k, int copied, unsigned char tag[TAG])
+{
+    static const unsigned char in[LEN] = { 0 };
+    const size_t keylen = strstr(k->cipher, "128") != NULL ? 16 : 32;
+    OSSL_PARAM params[] = { OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)"SHA256", 0), OSSL_PARAM_construct_end(),
+                            OSSL_PARAM_construct_end() };
+    EVP_MAC_CTX *ctx = new_hmac(libctx), *copy = NULL;
+    int ok = ctx != NULL, known_one = 1;
+    size_t n = 0;
+
+    if (copied)
+        params[1] = OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, (void *)k->reference, keylen);
+    if (ok && !EVP_MAC_init(ctx, copied ? NULL : k->reference, copied ? 0 : keylen, params)) {
+        known_one = 0;
+        ok = ERR_GET_REASON(ERR_peek_last_error()) == KMSENV_R_DATA_KEY_NOT_FOUND && !EVP_MAC_update(ctx, in, LEN);
+    } else if (ok) {
+        copy = EVP_MAC_CTX_dup(ctx);
+        ok = copy != NULL && EVP_MAC_update(copied ? copy : ctx, in, LEN) && EVP_MAC_final(copied ? copy : ctx, tag, &n, TAG) && n == TAG;
+    }
+    EVP_MAC_CTX_free(ctx);
+    EVP_MAC_CTX_free(copy);
+    return ok ? known_one : -1;
+}
+
+static int authenticate(OSSL_LIB_CTX *libctx, const KNOWN *k, int copied)
+{
+    unsigned char tag[TAG];
+    int result = use_mac(libctx, k, copied, tag);
+
+    return result != 1 || memcmp(tag, k->tag, TAG) == 0 ? result : -1;
+}
+
 static int one_round(WORKER *w, EVP_CIPHER_CTX *ctx, int i)
 {
-    const KNOWN *k = &known[(i / 4) % (KEYS - 1)];
+    const KNOWN *k = &known[(i / 5) % (KEYS - 1)];
     int result;
 
-    switch (i % 4) {
+    switch (i % 5) {
     case 0:
-        return use_fresh(w->libctx, &known[(i / 4) % KEYS]);
+        return use_fresh(w->libctx, &known[(i / 5) % KEYS]);
     case 1:
         return use(ctx, NULL, k);
     case 2:
         return (result = use(ctx, NULL, &known[1])) == 1 ? use_copy(ctx, k) : result;
+    case 3:
+        return authenticate(w->libctx, i % 10 < 5 ? &known[(i / 5) % KEYS] : &plain, (i / 10) % 2);
     default:
         return use_nothing(ctx);
     }
@@ -244,7 +292,7 @@ static int test_fork(int used_before)
             continue;
         alarm(60);
         for (k = 0; ok && k < KEYS; k++)
-            ok = use_fresh(t->libctx, &known[k]) == 1;
+            ok = use_fresh(t->libctx, &known[k]) == 1 && authenticate(t->libctx, &known[k], k % 2) == 1;
         _exit(ok ? 0 : 1);
     }
     for (k = 0; k < KEYS; k++)
@@ -313,7 +361,8 @@ static int make_output(KNOWN *k)
     EVP_CIPHER *cipher = fetch(base->libctx, k);
     EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
     int n = 0, ok = TEST_ptr(cipher) && TEST_true(EVP_EncryptInit_ex2(ctx, cipher, k->reference, iv, NULL))
-                    && TEST_true(EVP_EncryptUpdate(ctx, k->output, &n, in, LEN)) && TEST_int_eq(n, LEN);
+                    && TEST_true(EVP_EncryptUpdate(ctx, k->output, &n, in, LEN)) && TEST_int_eq(n, LEN)
+                    && TEST_int_eq(use_mac(base->libctx, k, 0, k->tag), 1);
 
     EVP_CIPHER_CTX_free(ctx);
     EVP_CIPHER_free(cipher);

@@ -227,7 +227,7 @@ KMSENV_DEK *kmsenv_deks_check_length(KMSENV_DEK *dek, KMSENV_DEK *have, size_t l
     if (dek == NULL || ((len = kmsenv_dek_get_length(dek)) >= least && len <= most))
         return dek;
     kmsenv_dek_id_hex(kmsenv_dek_get0_id(dek), hex);
-    kmsenv_error_set(err, KMSENV_R_DATA_KEY_UNSUITABLE, "the data key %s has %zu bytes; this cipher needs %zu%s", hex, len, least,
+    kmsenv_error_set(err, KMSENV_R_DATA_KEY_UNSUITABLE, "the data key %s has %zu bytes; %zu%s are needed here", hex, len, least,
                      most > least ? " or more" : "");
     if (dek != have)
         kmsenv_dek_free(dek);
