@@ -27,7 +27,7 @@ typedef struct bytes_st {
 } BYTES;
 
 typedef struct vector_st {
-    const char *mac, *algorithm, *result, *control[CONTROLS_MAX];
+    const char *mac, *algorithm, *result, *available, *control[CONTROLS_MAX];
     int controls;
     BYTES key, input, output, iv, custom, salt, tag;
 } VECTOR;
@@ -51,6 +51,8 @@ static void read_pair(VECTOR *v, const char *name, const char *text)
         v->algorithm = text;
     else if (strcmp(name, "Result") == 0)
         v->result = text;
+    else if (strcmp(name, "Availablein") == 0)
+        v->available = text;
     else if (strcmp(name, "XOF") == 0)
         v->control[v->controls++] = "xof:1";
     else if (strcmp(name, "Ctrl") == 0 && v->controls < CONTROLS_MAX - 1)
@@ -79,7 +81,8 @@ static int ends_in_zeros(const VECTOR *v)
 
 static int can_be_run(const VECTOR *v)
 {
-    return v->mac != NULL && strstr(v->mac, "by EVP_PKEY") == NULL && v->result == NULL && v->key.data != NULL && v->output.data != NULL
+    return v->mac != NULL && strstr(v->mac, "by EVP_PKEY") == NULL && v->result == NULL && (v->available == NULL || strcmp(v->available, "default") == 0)
+           && v->key.data != NULL && v->output.data != NULL
            && (v->key.len == 16 || v->key.len == 24 || v->key.len == 32 || v->key.len == 64) && !ends_in_zeros(v);
 }
 
