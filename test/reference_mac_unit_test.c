@@ -182,12 +182,12 @@ static int compute_by_object(OSSL_PROVIDER *prov, const char *name, const RECIPE
     return ok;
 }
 
-static KMSENV_SKEY *data_key_object(OSSL_PROVIDER *prov, const unsigned char *of)
+/* What a key management of ours makes of the data key. */
+static KMSENV_KEY *load_key(KMSENV_PROVCTX *provctx, const unsigned char *of)
 {
-    KMSENV_PROVCTX *provctx = OSSL_PROVIDER_get0_provider_ctx(prov);
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
-    KMSENV_DATA_KEY *dk;
     KMSENV_KEY *k = kmsenv_key_new(provctx);
+    KMSENV_DATA_KEY *dk;
     unsigned char *der = NULL;
     size_t len;
     char dir[80];
@@ -197,27 +197,25 @@ static KMSENV_SKEY *data_key_object(OSSL_PROVIDER *prov, const unsigned char *of
     ok = TEST_ptr(k) && TEST_ptr(dk = kmsenv_keyring_load(dir, of + 8, &err)) && TEST_true(kmsenv_data_key_encode(dk, 0, &der, &len, &err))
          && TEST_true(kmsenv_key_set(k, der, len, &err));
     OPENSSL_free(der);
-    if (!ok)
-        return NULL;
-    kmsenv_data_key_free(dk);
-    return kmsenv_skey_new_data_key(provctx, k);
+    if (ok)
+        kmsenv_data_key_free(dk);
+    return ok ? k : NULL;
 }
 
 static int same_by_object(const char *name, const RECIPE *r, int i, const TAG *want)
 {
     OSSL_PROVIDER *prov = OSSL_PROVIDER_load(ours->libctx, "kmsenv");
-    KMSENV_SKEY *object[3] = { NULL, NULL, NULL };
+    KMSENV_PROVCTX *provctx = OSSL_PROVIDER_get0_provider_ctx(prov);
+    KMSENV_SKEY object[3] = { { .provctx = provctx, .key = load_key(provctx, reference[i]) },
+                              { .provctx = provctx, .bytes = key[i], .length = lengths[i] },
+                              { .provctx = provctx, .bytes = reference[i], .length = lengths[i] } };
     TAG got;
-    int k, ok;
+    int k, ok = TEST_ptr(object[0].key);
 
-    object[0] = data_key_object(prov, reference[i]);
-    object[1] = kmsenv_skey_new_bytes(OSSL_PROVIDER_get0_provider_ctx(prov), key[i], lengths[i]);
-    object[2] = kmsenv_skey_new_bytes(OSSL_PROVIDER_get0_provider_ctx(prov), reference[i], lengths[i]);
-    for (k = 0, ok = 1; k < 3 && ok; k++)
-        ok = TEST_ptr(object[k]) && TEST_int_eq(compute_by_object(prov, name, r, object[k], &got), want->len > 0)
+    for (k = 0; k < 3 && ok; k++)
+        ok = TEST_int_eq(compute_by_object(prov, name, r, &object[k], &got), want->len > 0)
              && (want->len == 0 || TEST_mem_eq(got.data, got.len, want->data, want->len));
-    for (k = 0; k < 3; k++)
-        kmsenv_skey_free(object[k]);
+    kmsenv_key_free(object[0].key);
     OSSL_PROVIDER_unload(prov);
     ERR_clear_error();
     return ok;
@@ -380,6 +378,32 @@ static int test_quick(void)
     return ok && TEST_true(kmsenv_test_no_error());
 }
 
+/* A property query is meant for the program's providers. Here it chooses among those inside, all of which are ours. */
+static int test_properties(void)
+{
+    static const struct { const char *query; int ok; } queries[] = {
+        { "provider=kmsenv", 1 }, { " ? Provider = kmsenv , -fips", 1 }, { "-fips,provider=kmsenv", 1 }, { "provider=default", 1 },
+        { "provider!=kmsenv", 1 }, { "?provider=elsewhere", 1 }, { "", 1 }, { "provider=elsewhere", 0 }, { "provider=kmsenv,provider=elsewhere", 0 },
+        { "provider=kmsenv2", 0 }
+    };
+    EVP_MAC *mac = EVP_MAC_fetch(ours->libctx, "KMS-HMAC", NULL);
+    EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(mac);
+    OSSL_PARAM params[3] = { OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)"SHA256", 0), OSSL_PARAM_END, OSSL_PARAM_END };
+    int i, ok = TEST_ptr(ctx);
+
+    for (i = 0; i < COUNT(queries) && ok; i++) {
+        params[1] = OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_PROPERTIES, (char *)queries[i].query, 0);
+        ok = TEST_int_eq(EVP_MAC_init(ctx, reference[2], 32, params), queries[i].ok)
+             && TEST_int_eq(queries[i].ok ? 0 : KMSENV_R_CRYPTO_FAILED, ERR_GET_REASON(ERR_peek_last_error()));
+        if (!ok)
+            TEST_error("'%s'", queries[i].query);
+        ERR_clear_error();
+    }
+    EVP_MAC_CTX_free(ctx);
+    EVP_MAC_free(mac);
+    return ok;
+}
+
 /* One call may bring two keys. The argument counts, as without us; and both references are held while they are looked at. */
 static int test_two_keys(void)
 {
@@ -458,6 +482,7 @@ int setup_tests(void)
     ADD_ALL_TESTS(test_recipe, COUNT(recipes));
     ADD_TEST(test_all_have_recipes);
     ADD_TEST(test_quick);
+    ADD_TEST(test_properties);
     ADD_TEST(test_two_keys);
     ADD_TEST(test_names);
     ADD_TEST(test_without_ordinary_names);
