@@ -388,7 +388,8 @@ static int test_properties(void)
     };
     EVP_MAC *mac = EVP_MAC_fetch(ours->libctx, "KMS-HMAC", NULL);
     EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(mac);
-    OSSL_PARAM params[3] = { OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)"SHA256", 0), OSSL_PARAM_END, OSSL_PARAM_END };
+    OSSL_PARAM params[4] = { OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)"SHA256", 0), OSSL_PARAM_END, OSSL_PARAM_END,
+                             OSSL_PARAM_END };
     int i, ok = TEST_ptr(ctx);
 
     for (i = 0; i < COUNT(queries) && ok; i++) {
@@ -399,6 +400,11 @@ static int test_properties(void)
             TEST_error("'%s'", queries[i].query);
         ERR_clear_error();
     }
+    /* given twice, the second one longer: whatever comes of it, no memory is overrun */
+    params[1] = OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_PROPERTIES, (char *)"provider=kmsenv", 0);
+    params[2] = OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_PROPERTIES, (char *)"-fips,-kmsenv.one,-kmsenv.two,-kmsenv.three,-kmsenv.four", 0);
+    EVP_MAC_init(ctx, reference[2], 32, params);
+    ERR_clear_error();
     EVP_MAC_CTX_free(ctx);
     EVP_MAC_free(mac);
     return ok;

@@ -92,13 +92,21 @@ static void write_query(char *out, const char *query)
     *out = '\0';
 }
 
-/* One that is given twice could be taken for a key by who looks at the other. */
-static int count_keys(const OSSL_PARAM params[])
-{
-    int n = 0;
+/* What a copy takes. */
+typedef struct size_st {
+    size_t params, queries;            /* bytes of property queries, with their ends */
+    int keys;
+} SIZE;
 
-    for (; params->key != NULL; params++)
-        n += is_key(params);
+static SIZE size_of(const OSSL_PARAM params[])
+{
+    SIZE n = { 0, 0, 0 };
+
+    for (; params[n.params].key != NULL; n.params++) {
+        n.keys += is_key(&params[n.params]);
+        if (is_ours(&params[n.params]))
+            n.queries += strlen(params[n.params].data) + 1;
+    }
     return n;
 }
 
@@ -110,7 +118,8 @@ static int raise_error(const KMSENV_PROVCTX *provctx, int reason, const char *te
     return kmsenv_reporter_raise(provctx->reporter, &err);
 }
 
-static int edit(KMSENV_PROVCTX *provctx, KMSENV_DEK **dek, OSSL_PARAM *p, char *room)
+/* *room: for a query, and moved behind it. */
+static int edit(KMSENV_PROVCTX *provctx, KMSENV_DEK **dek, OSSL_PARAM *p, char **room)
 {
     const unsigned char *secret;
 
@@ -119,33 +128,34 @@ static int edit(KMSENV_PROVCTX *provctx, KMSENV_DEK **dek, OSSL_PARAM *p, char *
             return 0;
         p->data = (void *)secret;      /* of the same length */
     } else if (is_ours(p)) {
-        write_query(room, p->data);
-        p->data = room;
-        p->data_size = strlen(room);
+        write_query(*room, p->data);
+        p->data = *room;
+        p->data_size = strlen(*room);
+        *room += p->data_size + 1;
     }
     return 1;
 }
 
-/* One allocation: the array, and behind it the property query. */
+/* One allocation: the array, and the property query behind it. Of two keys one could be looked at here, and the other inside. */
 OSSL_PARAM *kmsenv_mac_params_edit(KMSENV_PROVCTX *provctx, KMSENV_DEK **dek, const OSSL_PARAM params[])
 {
-    const OSSL_PARAM *query = OSSL_PARAM_locate_const(params, OSSL_MAC_PARAM_PROPERTIES);
-    size_t n = 0, i, room = query == NULL || !is_ours(query) ? 0 : strlen(query->data) + 1;
+    const SIZE n = size_of(params);
     OSSL_PARAM *copy;
+    char *room;
+    size_t i;
 
-    if (count_keys(params) > 1 && kmsenv_mac_params_look(params) & KMSENV_MAC_REFERENCE) {
+    if (n.keys > 1 && kmsenv_mac_params_look(params) & KMSENV_MAC_REFERENCE) {
         raise_error(provctx, KMSENV_R_PARAMETER_INVALID, "the key is given twice, once as a key reference");
         return NULL;
     }
-    while (params[n].key != NULL)
-        n++;
-    if ((copy = OPENSSL_malloc((n + 1) * sizeof(*copy) + room)) == NULL) {
+    if ((copy = OPENSSL_malloc((n.params + 1) * sizeof(*copy) + n.queries)) == NULL) {
         raise_error(provctx, KMSENV_R_OUT_OF_MEMORY, "no memory for the parameters of a MAC");
         return NULL;
     }
-    memcpy(copy, params, (n + 1) * sizeof(*copy));
-    for (i = 0; i < n; i++)
-        if (!edit(provctx, dek, &copy[i], (char *)&copy[n + 1])) {
+    memcpy(copy, params, (n.params + 1) * sizeof(*copy));
+    room = (char *)&copy[n.params + 1];
+    for (i = 0; i < n.params; i++)
+        if (!edit(provctx, dek, &copy[i], &room)) {
             OPENSSL_free(copy);
             return NULL;
         }
