@@ -37,6 +37,15 @@
 # define KMSENV_PKEY_PARAM_KMS         "kmsenv.kms"            /* UTF-8: kind of KMS of a master key */
 # define KMSENV_PKEY_PARAM_KEY_ID      "kmsenv.key-id"         /* UTF-8: its id there */
 
+/*
+ * Symmetric key objects (EVP_SKEY, since OpenSSL 3.5) are of the types kms-envelope, kms-envelope-192, kms-envelope-128, and of one
+ * for each KMS- cipher, which has its name. All are the same: a wrapped data key. They are generated with the parameters above, but
+ * kept in the keyring unless "keyring" says no. One of these is what EVP_SKEY_import() takes; the second is what EVP_SKEY_export() gives.
+ */
+# define KMSENV_SKEY_PARAM_REFERENCE   "reference"             /* UTF-8: hexadecimal key reference or id, or kms-key:ID; or octets: a key reference */
+# define KMSENV_SKEY_PARAM_DATA_KEY    "kmsenv.data-key"       /* octets: DER DataKey */
+# define KMSENV_SKEY_PARAM_FILE        "file"                  /* UTF-8: path of a PEM file with a data key */
+
 /* Settable for a key encapsulation with a master key. */
 # define KMSENV_KEM_PARAM_SECRET_LEN   "secret-length"         /* unsigned: bytes of the secret: 16, 24, 32 (default) or 64 */
 

@@ -199,3 +199,8 @@ int kmsenv_dek_request_has_data_key(const KMSENV_DEK_REQUEST *request)
 {
     return request->data_key != NULL;
 }
+
+int kmsenv_dek_request_is_data_key(const KMSENV_DEK_REQUEST *request, const unsigned char *der, size_t len)
+{
+    return request->data_key != NULL && request->data_key_len == len && memcmp(request->data_key, der, len) == 0;
+}

@@ -174,17 +174,16 @@ static int check_context(const KMSENV_DEK_REQUEST *request, const unsigned char 
                                   "the message was encrypted under another encryption context than the one asked for");
 }
 
-/* Is this the DataKey of a DEK that needs not be asked for again? */
-static int is_same_key(const KMSENV_DEK *have, const unsigned char *der, size_t len)
+int kmsenv_dek_is_of(const KMSENV_DEK *dek, const unsigned char *der, size_t len)
 {
     const unsigned char *known;
     size_t known_len;
     int detached;
 
-    if (have == NULL || !kmsenv_dek_is_granted(have, kmsenv_clock_coarse_ms()))
+    if (!kmsenv_dek_is_granted(dek, kmsenv_clock_coarse_ms()))
         return 0;
     for (detached = 0; detached < 2; detached++) {
-        known = kmsenv_dek_get0_der(have, detached, &known_len);
+        known = kmsenv_dek_get0_der(dek, detached, &known_len);
         if (known_len == len && memcmp(known, der, len) == 0)
             return 1;
     }
@@ -200,7 +199,7 @@ KMSENV_DEK *kmsenv_deks_get_to_decrypt(KMSENV_DEKS *deks, const KMSENV_DEK_REQUE
 
     if (!check_context(request, der, len, err))
         return NULL;
-    if (is_same_key(have, der, len)) {
+    if (have != NULL && kmsenv_dek_is_of(have, der, len)) {
         kmsenv_count(deks->services.counters, KMSENV_COUNTER_CACHE_HITS, 1);
         return have;
     }

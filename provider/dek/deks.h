@@ -39,6 +39,8 @@ void kmsenv_dek_request_set_sealed_key(KMSENV_DEK_REQUEST *request);
 /* A given DEK instead of a new one: DER DataKey or a key reference (kmsenv_reference_parse). Empty bytes: none. */
 int kmsenv_dek_request_set_data_key(KMSENV_DEK_REQUEST *request, const unsigned char *bytes, size_t len, KMSENV_ERROR *err);
 int kmsenv_dek_request_has_data_key(const KMSENV_DEK_REQUEST *request);
+/* Is it this DER DataKey? */
+int kmsenv_dek_request_is_data_key(const KMSENV_DEK_REQUEST *request, const unsigned char *der, size_t len);
 
 /*
  * Both may call the KMS, and return a new reference, or `have` itself without one: the DEK that
@@ -70,8 +72,17 @@ KMSENV_DEK *kmsenv_deks_get_to_decrypt(KMSENV_DEKS *deks, const KMSENV_DEK_REQUE
 KMSENV_DEK *kmsenv_deks_get_by_reference(KMSENV_DEKS *deks, const unsigned char *key, size_t keylen, KMSENV_DEK *have,
                                          KMSENV_ERROR *err);
 
+/* The same by the id of a data key of `length` bytes. */
+KMSENV_DEK *kmsenv_deks_get_by_id(KMSENV_DEKS *deks, const unsigned char id[KMSENV_DEK_ID_LEN], size_t length, KMSENV_DEK *have,
+                                  KMSENV_ERROR *err);
+/* DER of the data key that a reference of len bytes names, with its wraps, into *der (OPENSSL_free) and *der_len. No KMS is asked. */
+int kmsenv_references_find(KMSENV_DEKS *deks, const unsigned char *reference, size_t len,
+                           unsigned char **der, size_t *der_len, KMSENV_ERROR *err);
+
 /* Is the key a reference to this DEK, and may the DEK be used without asking? No lock, and cheap: for who re-keys often. */
 int kmsenv_dek_is_named(const KMSENV_DEK *dek, const unsigned char *key, size_t keylen);
+/* The same for a DER DataKey, with its wraps or detached. */
+int kmsenv_dek_is_of(const KMSENV_DEK *dek, const unsigned char *der, size_t len);
 
 /*
  * A key reference: "kmsenv:" 0x01 || id (32 bytes), cut to the length of the key it stands for, or
@@ -85,5 +96,10 @@ int kmsenv_reference_is(const unsigned char *key, size_t len);
 int kmsenv_reference_parse(const unsigned char *key, size_t len, const unsigned char **id, size_t *idlen);
 /* The reference of an id, KMSENV_REFERENCE_LEN bytes. */
 void kmsenv_reference_make(const unsigned char id[KMSENV_DEK_ID_LEN], unsigned char out[KMSENV_REFERENCE_LEN]);
+/*
+ * What people write for it: its hexadecimal digits, as many as the key it stands for has, or the 48 of the id. Returns the bytes of the
+ * reference in out and their number in *len; 0 if it is neither.
+ */
+int kmsenv_reference_from_hex(const char *hex, unsigned char out[KMSENV_DEK_LEN_MAX], size_t *len);
 
 #endif

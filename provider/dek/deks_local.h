@@ -11,9 +11,6 @@
 typedef struct kmsenv_references_st KMSENV_REFERENCES;
 KMSENV_REFERENCES *kmsenv_references_new(size_t entries, uint64_t max_age_ms);
 void kmsenv_references_free(KMSENV_REFERENCES *references);
-/* DER of the data key that a reference of len bytes names, with its wraps, into *der (OPENSSL_free) and *der_len. */
-int kmsenv_references_find(KMSENV_DEKS *deks, const unsigned char *reference, size_t len,
-                           unsigned char **der, size_t *der_len, KMSENV_ERROR *err);
 
 struct kmsenv_deks_st {
     const KMSENV_SECTION *section;

@@ -33,10 +33,10 @@ static int path_of(const char *dirs, size_t n, const unsigned char *id, char pat
 
 static int failed(KMSENV_ERROR *err, const char *what, const char *path, const char *why)
 {
-    return kmsenv_error_set(err, KMSENV_R_KEYRING_FAILED, "keyring: cannot %s %s: %s", what, path, why);
+    return kmsenv_error_set(err, KMSENV_R_KEYRING_FAILED, "cannot %s %s: %s", what, path, why);
 }
 
-/* *found = 0: there is no such file. Otherwise its bytes, or an error. */
+/* *found = 0: there is no such file, which err says, too. Otherwise its bytes, or an error. */
 static char *read_file(const char *path, size_t *len, int *found, KMSENV_ERROR *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -46,8 +46,7 @@ static char *read_file(const char *path, size_t *len, int *found, KMSENV_ERROR *
 
     *found = fd >= 0 || errno != ENOENT;
     if (fd < 0) {
-        if (*found)
-            failed(err, "open", path, strerror(errno));
+        failed(err, "open", path, strerror(errno));
         return NULL;
     }
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size < 1 || st.st_size > FILE_MAX) {
@@ -68,6 +67,7 @@ static char *read_file(const char *path, size_t *len, int *found, KMSENV_ERROR *
     return data;
 }
 
+/* id: that it must be of; NULL = any. */
 static KMSENV_DATA_KEY *parse_file(const char *path, const char *text, size_t n, const unsigned char *id, KMSENV_ERROR *err)
 {
     BIO *bio = BIO_new_mem_buf(text, (int)n);
@@ -80,9 +80,9 @@ static KMSENV_DATA_KEY *parse_file(const char *path, const char *text, size_t n,
     if (bio == NULL || PEM_read_bio(bio, &name, &header, &der, &len) != 1 || strcmp(name, KMSENV_PEM_DATA_KEY) != 0)
         failed(err, "use", path, "it does not start with a PEM block " KMSENV_PEM_DATA_KEY);
     else if ((key = kmsenv_data_key_parse(der, (size_t)len, err)) == NULL)
-        kmsenv_error_prefix(err, "keyring file %s: ", path);
+        kmsenv_error_prefix(err, "file %s: ", path);
     ERR_pop_to_mark();
-    if (key != NULL && (memcmp(key->id, id, KMSENV_DEK_ID_LEN) != 0 || key->wraps == 0)) {
+    if (key != NULL && ((id != NULL && memcmp(key->id, id, KMSENV_DEK_ID_LEN) != 0) || key->wraps == 0)) {
         failed(err, "use", path, key->wraps == 0 ? "its data key has no wraps" : "it holds the data key of another id than its name says");
         kmsenv_data_key_free(key);
         key = NULL;
@@ -105,8 +105,10 @@ KMSENV_DATA_KEY *kmsenv_keyring_load(const char *dirs, const unsigned char id[KM
     kmsenv_dek_id_hex(id, hex);
     for (i = 0; dirs != NULL && path_of(dirs, i, id, path); i++) {
         text = read_file(path, &len, &found, err);
-        if (!found)
+        if (!found) {
+            kmsenv_error_clear(err);
             continue;
+        }
         key = text == NULL ? NULL : parse_file(path, text, len, id, err);
         OPENSSL_free(text);
         return key;
@@ -117,6 +119,19 @@ KMSENV_DATA_KEY *kmsenv_keyring_load(const char *dirs, const unsigned char id[KM
     else
         kmsenv_error_set(err, KMSENV_R_DATA_KEY_NOT_FOUND, "data key %s is not in the keyring (%.200s)", hex, dirs);
     return NULL;
+}
+
+KMSENV_DATA_KEY *kmsenv_keyring_read(const char *path, KMSENV_ERROR *err)
+{
+    KMSENV_DATA_KEY *key;
+    size_t len;
+    char *text;
+    int found;
+
+    text = read_file(path, &len, &found, err);
+    key = text == NULL ? NULL : parse_file(path, text, len, NULL, err);
+    OPENSSL_free(text);
+    return key;
 }
 
 int kmsenv_keyring_id_of_name(const char *name, unsigned char id[KMSENV_DEK_ID_LEN])

@@ -43,6 +43,33 @@ void kmsenv_reference_make(const unsigned char id[KMSENV_DEK_ID_LEN], unsigned c
     memcpy(out + sizeof(reference_mark), id, KMSENV_DEK_ID_LEN);
 }
 
+int kmsenv_reference_from_hex(const char *hex, unsigned char out[KMSENV_DEK_LEN_MAX], size_t *len)
+{
+    unsigned char id[KMSENV_DEK_ID_LEN];
+    size_t digits = strlen(hex), i;
+    const unsigned char *rest;
+    int high, low;
+
+    if (digits % 2 != 0 || digits > 2 * KMSENV_DEK_LEN_MAX)
+        return 0;
+    for (i = 0; i < digits / 2; i++) {
+        high = OPENSSL_hexchar2int((unsigned char)hex[2 * i]);
+        low = OPENSSL_hexchar2int((unsigned char)hex[2 * i + 1]);
+        if (high < 0 || low < 0)
+            return 0;
+        out[i] = (unsigned char)(high << 4 | low);
+    }
+    if (kmsenv_reference_parse(out, digits / 2, &rest, len)) {
+        *len = digits / 2;
+        return 1;
+    }
+    if (!kmsenv_dek_id_from_hex(hex, id))
+        return 0;
+    kmsenv_reference_make(id, out);
+    *len = KMSENV_REFERENCE_LEN;
+    return 1;
+}
+
 /* --- what they mean ------------------------------------------------------- */
 
 typedef struct meaning_st {
@@ -241,6 +268,15 @@ KMSENV_DEK *kmsenv_deks_get_by_reference(KMSENV_DEKS *deks, const unsigned char 
     if (dek == NULL)
         kmsenv_error_prefix(err, "key reference: ");
     return dek;
+}
+
+KMSENV_DEK *kmsenv_deks_get_by_id(KMSENV_DEKS *deks, const unsigned char id[KMSENV_DEK_ID_LEN], size_t length, KMSENV_DEK *have,
+                                  KMSENV_ERROR *err)
+{
+    unsigned char reference[KMSENV_REFERENCE_LEN];
+
+    kmsenv_reference_make(id, reference);
+    return kmsenv_deks_check_length(get(deks, reference, sizeof(reference), have, err), have, length, length, err);
 }
 
 int kmsenv_deks_find(KMSENV_DEKS *deks, const unsigned char id[KMSENV_DEK_ID_LEN], unsigned char **der, size_t *len, KMSENV_ERROR *err)

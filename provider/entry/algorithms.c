@@ -5,6 +5,7 @@
 #include "ops/cipher_envelope.h"
 #include "ops/reference_table.h"
 #include "ops/key.h"
+#include "ops/skey.h"
 
 #define PROPERTIES "provider=kmsenv"
 /* Decoders and the like take nothing away from a FIPS user: with fips=yes as a default property they would not be found. */
@@ -21,6 +22,7 @@ struct kmsenv_tables_st {
     KMSENV_REFERENCE_TABLE *references;
     OSSL_ALGORITHM ciphers[ENVELOPES + 2 * KMSENV_REFERENCE_CIPHERS_MAX + 1];
     OSSL_ALGORITHM macs[2 * KMSENV_REFERENCE_MACS_MAX + 1];
+    OSSL_ALGORITHM skeymgmts[ENVELOPES + KMSENV_REFERENCE_CIPHERS_MAX + 3];
 };
 
 static const OSSL_ALGORITHM keymgmts[] = {
@@ -102,6 +104,26 @@ static void add_envelopes(OSSL_ALGORITHM **at, size_t block_size)
         add(at, envelope[i].names, kmsenv_cipher_envelope_functions(envelope[i].key_bits, block_size), envelope[i].description);
 }
 
+/*
+ * `openssl enc` looks for a key management of the cipher's name. Each is an algorithm of its own: as names of one they would be names
+ * of one cipher, too. Those of the default provider go with its names of ciphers, or key objects and ciphers would not fit together.
+ */
+static void add_skeymgmts(OSSL_ALGORITHM **at, const KMSENV_REFERENCE_TABLE *r, int ordinary_names)
+{
+    const OSSL_DISPATCH *functions;
+    size_t i;
+
+    for (i = 0; i < ENVELOPES; i++)
+        add(at, envelope[i].names, kmsenv_skeymgmt_functions(envelope[i].key_bits / 8), "Data key wrapped by a KMS");
+    for (i = 0; i < r->ciphers; i++)
+        if ((functions = kmsenv_skeymgmt_functions(r->cipher[i].key_length)) != NULL)
+            add(at, r->cipher_entry[i].own_name, functions, "Data key wrapped by a KMS");
+    if (!ordinary_names)
+        return;
+    add(at, OSSL_SKEY_TYPE_AES, kmsenv_skeymgmt_aes_functions, "Key, or key reference");
+    add(at, OSSL_SKEY_TYPE_GENERIC, kmsenv_skeymgmt_generic_functions, "Key, or key reference");
+}
+
 KMSENV_TABLES *kmsenv_tables_new(KMSENV_CRYPTO *crypto, size_t block_size, int ordinary_names)
 {
     KMSENV_TABLES *t = OPENSSL_zalloc(sizeof(*t));
@@ -119,6 +141,8 @@ KMSENV_TABLES *kmsenv_tables_new(KMSENV_CRYPTO *crypto, size_t block_size, int o
     add_references(&at, r->cipher_entry, r->ciphers, ordinary_names);
     at = t->macs;
     add_references(&at, r->mac_entry, r->macs, ordinary_names);
+    at = t->skeymgmts;
+    add_skeymgmts(&at, r, ordinary_names);
     return t;
 }
 
@@ -132,7 +156,16 @@ void kmsenv_tables_free(KMSENV_TABLES *tables)
 
 const OSSL_ALGORITHM *kmsenv_tables_get0(const KMSENV_TABLES *tables, int operation_id)
 {
-    return operation_id == OSSL_OP_CIPHER ? tables->ciphers : operation_id == OSSL_OP_MAC ? tables->macs : NULL;
+    switch (operation_id) {
+    case OSSL_OP_CIPHER:
+        return tables->ciphers;
+    case OSSL_OP_MAC:
+        return tables->macs;
+    case OSSL_OP_SKEYMGMT:
+        return tables->skeymgmts;
+    default:
+        return NULL;
+    }
 }
 
 const KMSENV_REFERENCE_TABLE *kmsenv_tables_get0_references(const KMSENV_TABLES *tables)

@@ -5,7 +5,7 @@
 # include <openssl/core.h>
 # include "ops/provctx.h"
 
-/* Everything but ciphers and MACs, which depends on nothing. NULL if there is nothing for that operation. */
+/* Everything but ciphers, MACs and the managements of their keys, which depends on nothing. NULL if there is nothing for that operation. */
 const OSSL_ALGORITHM *kmsenv_algorithms_query(int operation_id);
 
 /* The ciphers and MACs of a provider context. Immutable; made when one is first asked for. */
@@ -13,11 +13,11 @@ typedef struct kmsenv_tables_st KMSENV_TABLES;
 
 /*
  * The envelope ciphers, every cipher and MAC of the inner provider by reference under a name of our own ("KMS-AES-256-GCM"),
- * and with ordinary_names under its own names too. NULL if there is no memory.
+ * and with ordinary_names under its own names too; and the managements of key objects for them. NULL if there is no memory.
  */
 KMSENV_TABLES *kmsenv_tables_new(KMSENV_CRYPTO *crypto, size_t block_size, int ordinary_names);
 void kmsenv_tables_free(KMSENV_TABLES *tables);
-/* Of an operation, terminated; NULL if it is neither that of ciphers nor that of MACs. */
+/* Of an operation, terminated; NULL if it is none of OSSL_OP_CIPHER, OSSL_OP_MAC, OSSL_OP_SKEYMGMT. */
 const OSSL_ALGORITHM *kmsenv_tables_get0(const KMSENV_TABLES *tables, int operation_id);
 const KMSENV_REFERENCE_TABLE *kmsenv_tables_get0_references(const KMSENV_TABLES *tables);
 

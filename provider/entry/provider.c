@@ -5,11 +5,10 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <openssl/core_dispatch.h>
-#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/params.h>
+#include "compat/core_dispatch.h"
 #include "core/secret.h"
 #include "entry/algorithms.h"
 #include "entry/runtime.h"
@@ -160,7 +159,7 @@ static const OSSL_ALGORITHM *provider_query_operation(void *vprovider, int opera
     const KMSENV_TABLES *tables;
 
     *no_store = 0;
-    if (operation_id != OSSL_OP_CIPHER && operation_id != OSSL_OP_MAC)
+    if (operation_id != OSSL_OP_CIPHER && operation_id != OSSL_OP_MAC && operation_id != OSSL_OP_SKEYMGMT)
         return kmsenv_algorithms_query(operation_id);
     if ((tables = get_tables(p)) == NULL) {
         *no_store = 1;      /* libcrypto remembers an answer, and would not ask again */

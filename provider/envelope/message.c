@@ -105,6 +105,21 @@ static int set_caller_key(KMSENV_MESSAGE *m, const unsigned char *key, KMSENV_ER
     return 1;
 }
 
+/* A data key stays what it is when the same one is given again: its DER is not taken apart for each message. */
+int kmsenv_message_init_data_key(KMSENV_MESSAGE *m, int sealing, const unsigned char *reference, const unsigned char *der, size_t len,
+                                 KMSENV_ERROR *err)
+{
+    int same = m->key_is_reference && memcmp(m->secrets->caller_key, reference, KMSENV_CALLER_KEY_LEN) == 0
+               && kmsenv_dek_request_is_data_key(m->request, der, len);
+
+    if (!kmsenv_message_init(m, sealing, same ? NULL : reference, err))
+        return 0;
+    if (same || kmsenv_dek_request_set_data_key(m->request, der, len, err))
+        return 1;
+    m->state = KMSENV_BROKEN;
+    return 0;
+}
+
 int kmsenv_message_init(KMSENV_MESSAGE *m, int sealing, const unsigned char *caller_key, KMSENV_ERROR *err)
 {
     m->state = KMSENV_BROKEN;

@@ -27,6 +27,9 @@ KMSENV_MESSAGE *kmsenv_message_dup(const KMSENV_MESSAGE *m, KMSENV_ERROR *err);
  * bytes to mix in (zeros = none; a key reference names the DEK to use), NULL = as before.
  */
 int kmsenv_message_init(KMSENV_MESSAGE *m, int sealing, const unsigned char *caller_key, KMSENV_ERROR *err);
+/* The same under a given data key: its DER DataKey, which is not looked up, and its reference in KMSENV_CALLER_KEY_LEN bytes. */
+int kmsenv_message_init_data_key(KMSENV_MESSAGE *m, int sealing, const unsigned char *reference, const unsigned char *der, size_t len,
+                                 KMSENV_ERROR *err);
 /* The rest works after init and before data only. */
 KMSENV_DEK_REQUEST *kmsenv_message_get0_request(KMSENV_MESSAGE *m);
 int kmsenv_message_set_segment_bits(KMSENV_MESSAGE *m, uint64_t bits, KMSENV_ERROR *err);

@@ -6,16 +6,15 @@
  * block_size = 512 and no AEAD flag are deliberate: `openssl enc` refuses AEAD ciphers.
  */
 #include <string.h>
-#include <openssl/core_dispatch.h>
-#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/params.h>
+#include "compat/core_dispatch.h"
 #include "envelope/message.h"
 #include "kmsenv/params.h"
 #include "ops/cipher_envelope.h"
-#include "ops/provctx.h"
+#include "ops/skey.h"
 
 typedef struct envelope_st {
     KMSENV_PROVCTX *provctx;
@@ -334,6 +333,42 @@ static int envelope_decrypt_init(void *vctx, const unsigned char *key, size_t ke
     return init(vctx, 0, key, keylen, params);
 }
 
+/*
+ * A data key is what a message is sealed under, as if its reference had been given as the key: one in the keyring is looked up there
+ * when data come. An ordinary key is the caller's. No key object: as init without a key.
+ */
+static int skey_init(ENVELOPE *e, int sealing, const KMSENV_SKEY *skey, const OSSL_PARAM params[])
+{
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    int ok;
+
+    if (skey == NULL || skey->key == NULL || skey->in_keyring)
+        return init(e, sealing, skey == NULL ? NULL : skey->key == NULL ? skey->bytes : skey->reference,
+                    skey == NULL || skey->key != NULL ? KMSENV_CALLER_KEY_LEN : skey->length, params);
+    ERR_set_mark();
+    ok = make_message(e, &err)
+         && kmsenv_message_init_data_key(e->message, sealing, skey->reference, skey->key->der, skey->key->der_len, &err)
+         && set_params(e, params, &err);
+    ERR_pop_to_mark();
+    return ok || raise_error(e, &err);
+}
+
+static OSSL_FUNC_cipher_encrypt_skey_init_fn envelope_encrypt_skey_init;
+static int envelope_encrypt_skey_init(void *vctx, void *skey, const unsigned char *iv, size_t ivlen, const OSSL_PARAM params[])
+{
+    (void)iv;
+    (void)ivlen;
+    return skey_init(vctx, 1, skey, params);
+}
+
+static OSSL_FUNC_cipher_decrypt_skey_init_fn envelope_decrypt_skey_init;
+static int envelope_decrypt_skey_init(void *vctx, void *skey, const unsigned char *iv, size_t ivlen, const OSSL_PARAM params[])
+{
+    (void)iv;
+    (void)ivlen;
+    return skey_init(vctx, 0, skey, params);
+}
+
 static int not_initialised(const ENVELOPE *e)
 {
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
@@ -396,6 +431,7 @@ static void *newctx_128(void *provctx) { return newctx(provctx, 16); }
 static void *newctx_192(void *provctx) { return newctx(provctx, 24); }
 static void *newctx_256(void *provctx) { return newctx(provctx, 32); }
 
+#define FUNCTIONS 16
 /* get_params has no context, so each block size needs a function, and so a table, of its own. */
 #define TABLE(bits, block)                                                                      \
     {                                                                                           \
@@ -404,6 +440,8 @@ static void *newctx_256(void *provctx) { return newctx(provctx, 32); }
         { OSSL_FUNC_CIPHER_DUPCTX, (void (*)(void))envelope_dupctx },                           \
         { OSSL_FUNC_CIPHER_ENCRYPT_INIT, (void (*)(void))envelope_encrypt_init },               \
         { OSSL_FUNC_CIPHER_DECRYPT_INIT, (void (*)(void))envelope_decrypt_init },               \
+        { OSSL_FUNC_CIPHER_ENCRYPT_SKEY_INIT, (void (*)(void))envelope_encrypt_skey_init },     \
+        { OSSL_FUNC_CIPHER_DECRYPT_SKEY_INIT, (void (*)(void))envelope_decrypt_skey_init },     \
         { OSSL_FUNC_CIPHER_UPDATE, (void (*)(void))envelope_update },                           \
         { OSSL_FUNC_CIPHER_FINAL, (void (*)(void))envelope_final },                             \
         { OSSL_FUNC_CIPHER_GET_PARAMS, (void (*)(void))get_params_##block },                    \
@@ -417,7 +455,7 @@ static void *newctx_256(void *provctx) { return newctx(provctx, 32); }
 #define TABLES(block)                                                                           \
     static OSSL_FUNC_cipher_get_params_fn get_params_##block;                                   \
     static int get_params_##block(OSSL_PARAM params[]) { return get_params(params, block); }    \
-    static const OSSL_DISPATCH functions_##block[3][14] = { TABLE(128, block), TABLE(192, block), TABLE(256, block) };
+    static const OSSL_DISPATCH functions_##block[3][FUNCTIONS] = { TABLE(128, block), TABLE(192, block), TABLE(256, block) };
 
 TABLES(512)
 TABLES(1024)
@@ -427,7 +465,7 @@ TABLES(8192)
 
 const OSSL_DISPATCH *kmsenv_cipher_envelope_functions(size_t key_bits, size_t block_size)
 {
-    static const struct { size_t block_size; const OSSL_DISPATCH (*functions)[14]; } sizes[] = {
+    static const struct { size_t block_size; const OSSL_DISPATCH (*functions)[FUNCTIONS]; } sizes[] = {
         { 512, functions_512 }, { 1024, functions_1024 }, { 2048, functions_2048 },
         { 4096, functions_4096 }, { 8192, functions_8192 }
     };

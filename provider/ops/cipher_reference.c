@@ -1,15 +1,16 @@
-#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/params.h>
 #include "ops/reference.h"
 #include "ops/reference_table.h"
+#include "ops/skey.h"
 
 typedef struct reference_st {
     const KMSENV_INNER_CIPHER *cipher;
     void *inner;                       /* the inner provider's context */
     KMSENV_PROVCTX *provctx;
     KMSENV_DEK *dek;                   /* of the last reference: re-keying with the same one costs no search */
-    int refused;                       /* the last key given was a reference to nothing */
+    size_t keylen;                     /* that the inner context wants; 0 = to be asked */
+    int refused;                       /* the last key given could not be had, or did not fit */
 } REFERENCE;
 
 /* --- contexts ------------------------------------------------------------- */
@@ -82,6 +83,49 @@ static int init(REFERENCE *r, OSSL_FUNC_cipher_encrypt_init_fn *inner_init, cons
     return inner_init(r->inner, found ? secret : key, keylen, iv, ivlen, params);
 }
 
+static size_t get_key_length(REFERENCE *r)
+{
+    OSSL_PARAM params[2] = { OSSL_PARAM_construct_size_t(OSSL_CIPHER_PARAM_KEYLEN, &r->keylen), OSSL_PARAM_construct_end() };
+
+    if (r->keylen == 0 && (r->cipher->get_ctx_params == NULL || !r->cipher->get_ctx_params(r->inner, params)))
+        (void)r->cipher->get_params(params);
+    return r->keylen;
+}
+
+/* No key object: as init without a key. */
+static int skey_init(REFERENCE *r, OSSL_FUNC_cipher_encrypt_init_fn *inner_init, const KMSENV_SKEY *skey,
+                     const unsigned char *iv, size_t ivlen, const OSSL_PARAM params[])
+{
+    const unsigned char *bytes;
+    size_t length;
+
+    if (skey == NULL)
+        return init(r, inner_init, NULL, 0, iv, ivlen, params);
+    r->refused = 1;
+    if (!kmsenv_skey_get0_bytes(skey, &r->dek, &bytes, &length))
+        return 0;
+    if (length != get_key_length(r))
+        return kmsenv_skey_unsuitable(skey, length, r->keylen);
+    r->refused = 0;
+    return inner_init(r->inner, bytes, length, iv, ivlen, params);
+}
+
+static OSSL_FUNC_cipher_encrypt_skey_init_fn reference_encrypt_skey_init;
+static int reference_encrypt_skey_init(void *vctx, void *skey, const unsigned char *iv, size_t ivlen, const OSSL_PARAM params[])
+{
+    REFERENCE *r = vctx;
+
+    return skey_init(r, r->cipher->encrypt_init, skey, iv, ivlen, params);
+}
+
+static OSSL_FUNC_cipher_decrypt_skey_init_fn reference_decrypt_skey_init;
+static int reference_decrypt_skey_init(void *vctx, void *skey, const unsigned char *iv, size_t ivlen, const OSSL_PARAM params[])
+{
+    REFERENCE *r = vctx;
+
+    return skey_init(r, r->cipher->decrypt_init, skey, iv, ivlen, params);
+}
+
 static OSSL_FUNC_cipher_encrypt_init_fn reference_encrypt_init;
 static int reference_encrypt_init(void *vctx, const unsigned char *key, size_t keylen,
                                   const unsigned char *iv, size_t ivlen, const OSSL_PARAM params[])
@@ -137,8 +181,9 @@ static int reference_get_ctx_params(void *vctx, OSSL_PARAM params[])
 static OSSL_FUNC_cipher_set_ctx_params_fn reference_set_ctx_params;
 static int reference_set_ctx_params(void *vctx, const OSSL_PARAM params[])
 {
-    const REFERENCE *r = vctx;
+    REFERENCE *r = vctx;
 
+    r->keylen = 0;      /* may be one of them */
     return r->cipher->set_ctx_params(r->inner, params);
 }
 
@@ -187,7 +232,10 @@ _Static_assert(sizeof(numbered) / sizeof(numbered[0]) == KMSENV_REFERENCE_CIPHER
 
 typedef void (*FUNCTION)(void);
 
-/* Puts an inner function where it belongs; returns ours for it, NULL if it is none that is handed through. */
+/*
+ * Puts an inner function where it belongs; returns ours for it, NULL if it is none that is handed through. Pipelines are not: they
+ * are contexts of their own kind, and who asks EVP_CIPHER_can_pipeline() does without.
+ */
 static FUNCTION adapt_one(const OSSL_DISPATCH *f, size_t n, KMSENV_INNER_CIPHER *out)
 {
 #define HAND_THROUGH(ID, name, ours)                                                                    \
@@ -223,19 +271,28 @@ static size_t key_length(const KMSENV_INNER_CIPHER *cipher)
     return cipher->get_params(params) ? keylen : 0;
 }
 
+/* Ours alone: a key object is always one of ours, and the inner function gets the bytes of its key. */
+static const OSSL_DISPATCH own[] = {
+    { OSSL_FUNC_CIPHER_ENCRYPT_SKEY_INIT, (void (*)(void))reference_encrypt_skey_init },
+    { OSSL_FUNC_CIPHER_DECRYPT_SKEY_INIT, (void (*)(void))reference_decrypt_skey_init }
+};
+#define OWN (sizeof(own) / sizeof(own[0]))
+
 int kmsenv_cipher_reference_adapt(const OSSL_DISPATCH *inner, size_t n, KMSENV_INNER_CIPHER *out,
                                   OSSL_DISPATCH functions[KMSENV_REFERENCE_FUNCTIONS])
 {
     static const OSSL_DISPATCH end = { 0, NULL };
-    size_t count = 0;
+    size_t count = 0, i;
 
-    for (; inner->function_id != 0 && count + 1 < KMSENV_REFERENCE_FUNCTIONS; inner++) {
+    for (; inner->function_id != 0 && count + OWN < KMSENV_REFERENCE_FUNCTIONS - 1; inner++) {
         functions[count].function_id = inner->function_id;
         if ((functions[count].function = adapt_one(inner, n, out)) != NULL)
             count++;
     }
+    for (i = 0; i < OWN; i++)
+        functions[count++] = own[i];
     functions[count] = end;
     return out->newctx != NULL && out->freectx != NULL && out->encrypt_init != NULL && out->decrypt_init != NULL
            && out->get_params != NULL && ((out->update != NULL && out->final != NULL) || out->cipher != NULL)
-           && key_length(out) >= KMSENV_REFERENCE_KEY_MIN;
+           && (out->key_length = key_length(out)) >= KMSENV_REFERENCE_KEY_MIN;
 }

@@ -10,7 +10,6 @@
 #ifndef KMSENV_OPS_CIPHER_REFERENCE_H
 # define KMSENV_OPS_CIPHER_REFERENCE_H
 # include <stddef.h>
-# include <openssl/core_dispatch.h>
 # include "ops/reference.h"
 
 # define KMSENV_REFERENCE_CIPHERS_MAX 192
@@ -18,6 +17,7 @@
 
 /* The inner provider's functions for one cipher. Those it lacks are NULL. */
 typedef struct kmsenv_inner_cipher_st {
+    size_t key_length;                 /* bytes; where that can be changed, what it is at first */
     void *provctx;                     /* its */
     OSSL_FUNC_cipher_newctx_fn *newctx;
     OSSL_FUNC_cipher_freectx_fn *freectx;
@@ -37,7 +37,7 @@ typedef struct kmsenv_inner_cipher_st {
 
 /*
  * Fills *out from an inner provider's functions, and functions[], terminated, with ours for the n-th cipher: those that
- * the inner provider has too. Returns 0 if it lacks one that every cipher needs, or its keys cannot hold a reference.
+ * the inner provider has too, and initialisation with a key object. Returns 0 if it lacks one that every cipher needs, or its keys cannot hold a reference.
  */
 int kmsenv_cipher_reference_adapt(const OSSL_DISPATCH *inner, size_t n, KMSENV_INNER_CIPHER *out,
                                   OSSL_DISPATCH functions[KMSENV_REFERENCE_FUNCTIONS]);

@@ -6,7 +6,7 @@
 #include <openssl/err.h>
 #include <openssl/params.h>
 #include "kmsenv/params.h"
-#include "ops/key.h"
+#include "ops/generation.h"
 
 /* --- objects -------------------------------------------------------------- */
 
@@ -208,63 +208,15 @@ static int data_key_export(void *keydata, int selection, OSSL_CALLBACK *cb, void
 
 /* --- generation ----------------------------------------------------------- */
 
-typedef struct generation_st {
-    KMSENV_PROVCTX *provctx;
-    KMSENV_DEK_REQUEST *request;
-    size_t length;
-    int keep;
-} GENERATION;
-
-static int set_text(GENERATION *g, const OSSL_PARAM *p, int (*fn)(KMSENV_DEK_REQUEST *, const char *, KMSENV_ERROR *),
-                    KMSENV_ERROR *err)
-{
-    char *text = NULL;      /* a copy: a parameter's string need not be terminated */
-    int ok;
-
-    if (!OSSL_PARAM_get_utf8_string(p, &text, 0))
-        return kmsenv_error_set(err, KMSENV_R_PARAMETER_INVALID, "parameter %s is not a UTF-8 string", p->key);
-    ok = fn(g->request, text, err);
-    OPENSSL_free(text);
-    return ok;
-}
-
-static int set_bits(GENERATION *g, const OSSL_PARAM *p, KMSENV_ERROR *err)
-{
-    size_t bits;
-
-    if (!OSSL_PARAM_get_size_t(p, &bits) || bits % 8 != 0 || !kmsenv_dek_length_is_valid(bits / 8))
-        return kmsenv_error_set(err, KMSENV_R_PARAMETER_INVALID, "parameter bits; accepted: 128, 192, 256, 512");
-    g->length = bits / 8;
-    return 1;
-}
-
-static int set_keyring(GENERATION *g, const OSSL_PARAM *p, KMSENV_ERROR *err)
-{
-    char word[8], *text = word;
-
-    return (OSSL_PARAM_get_utf8_string(p, &text, sizeof(word)) && kmsenv_setting_boolean(word, &g->keep))
-           || kmsenv_error_set(err, KMSENV_R_PARAMETER_INVALID, "parameter keyring; accepted: yes, no");
-}
-
 static OSSL_FUNC_keymgmt_gen_set_params_fn data_key_gen_set_params;
 static int data_key_gen_set_params(void *genctx, const OSSL_PARAM params[])
 {
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
-    GENERATION *g = genctx;
-    const OSSL_PARAM *p;
-    int ok = 1;
+    KMSENV_GENERATION *g = genctx;
+    int ok;
 
-    if (params == NULL)
-        return 1;
     ERR_set_mark();
-    if ((p = OSSL_PARAM_locate_const(params, KMSENV_PKEY_PARAM_BITS)) != NULL)
-        ok = set_bits(g, p, &err);
-    if (ok && (p = OSSL_PARAM_locate_const(params, KMSENV_PKEY_PARAM_PROFILE)) != NULL)
-        ok = set_text(g, p, kmsenv_dek_request_set_profiles, &err);
-    if (ok && (p = OSSL_PARAM_locate_const(params, KMSENV_PKEY_PARAM_CONTEXT)) != NULL)
-        ok = set_text(g, p, kmsenv_dek_request_set_context, &err);
-    if (ok && (p = OSSL_PARAM_locate_const(params, KMSENV_PKEY_PARAM_KEYRING)) != NULL)
-        ok = set_keyring(g, p, &err);
+    ok = kmsenv_generation_set(g, params, &err);
     ERR_pop_to_mark();
     return ok || kmsenv_reporter_raise(g->provctx->reporter, &err);
 }
@@ -272,28 +224,15 @@ static int data_key_gen_set_params(void *genctx, const OSSL_PARAM params[])
 static OSSL_FUNC_keymgmt_gen_settable_params_fn data_key_gen_settable_params;
 static const OSSL_PARAM *data_key_gen_settable_params(void *genctx, void *provctx)
 {
-    static const OSSL_PARAM settable[] = {
-        OSSL_PARAM_size_t(KMSENV_PKEY_PARAM_BITS, NULL),
-        OSSL_PARAM_utf8_string(KMSENV_PKEY_PARAM_PROFILE, NULL, 0),
-        OSSL_PARAM_utf8_string(KMSENV_PKEY_PARAM_CONTEXT, NULL, 0),
-        OSSL_PARAM_utf8_string(KMSENV_PKEY_PARAM_KEYRING, NULL, 0),
-        OSSL_PARAM_END
-    };
-
     (void)genctx;
     (void)provctx;
-    return settable;
+    return kmsenv_generation_settable();
 }
 
 static OSSL_FUNC_keymgmt_gen_cleanup_fn data_key_gen_cleanup;
 static void data_key_gen_cleanup(void *genctx)
 {
-    GENERATION *g = genctx;
-
-    if (g == NULL)
-        return;
-    kmsenv_dek_request_free(g->request);
-    OPENSSL_free(g);
+    kmsenv_generation_free(genctx);
 }
 
 static OSSL_FUNC_keymgmt_gen_init_fn data_key_gen_init;
@@ -301,26 +240,18 @@ static void *data_key_gen_init(void *vprovctx, int selection, const OSSL_PARAM p
 {
     KMSENV_PROVCTX *provctx = vprovctx;
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
-    const KMSENV_RUNTIME *runtime;
-    GENERATION *g;
+    KMSENV_GENERATION *g;
+    int ok;
 
     if ((selection & OSSL_KEYMGMT_SELECT_KEYPAIR) == 0)
         return NULL;
     ERR_set_mark();
-    runtime = provctx->runtime(provctx, &err);
+    ok = (g = kmsenv_generation_new(provctx, 32, 0, &err)) != NULL && kmsenv_generation_set(g, params, &err);
     ERR_pop_to_mark();
-    if (runtime == NULL) {
-        kmsenv_reporter_raise(provctx->reporter, &err);
-        return NULL;
-    }
-    if ((g = OPENSSL_zalloc(sizeof(*g))) == NULL)
-        return NULL;
-    g->provctx = provctx;
-    g->length = 32;
-    g->request = kmsenv_dek_request_new(runtime->deks);
-    if (g->request != NULL && data_key_gen_set_params(g, params))
+    if (ok)
         return g;
-    data_key_gen_cleanup(g);
+    kmsenv_reporter_raise(provctx->reporter, &err);
+    kmsenv_generation_free(g);
     return NULL;
 }
 
@@ -328,25 +259,17 @@ static OSSL_FUNC_keymgmt_gen_fn data_key_gen;
 static void *data_key_gen(void *genctx, OSSL_CALLBACK *cb, void *cbarg)
 {
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
-    GENERATION *g = genctx;
-    KMSENV_KEY *key = kmsenv_key_new(g->provctx);
-    const unsigned char *der;
-    KMSENV_DEK *dek = NULL;
-    size_t len;
-    int ok;
+    KMSENV_GENERATION *g = genctx;
+    KMSENV_KEY *key;
 
     (void)cb;
     (void)cbarg;
     ERR_set_mark();
-    ok = key != NULL && (dek = kmsenv_deks_make(g->request, g->length, g->keep, &err)) != NULL
-         && (der = kmsenv_dek_get0_der(dek, 0, &len)) != NULL && kmsenv_key_set(key, der, len, &err);
-    kmsenv_dek_free(dek);
+    key = kmsenv_generation_run(g, &err);
     ERR_pop_to_mark();
-    if (ok)
-        return key;
-    kmsenv_reporter_raise(g->provctx->reporter, &err);
-    kmsenv_key_free(key);
-    return NULL;
+    if (key == NULL)
+        kmsenv_reporter_raise(g->provctx->reporter, &err);
+    return key;
 }
 
 const OSSL_DISPATCH kmsenv_keymgmt_data_key_functions[] = {

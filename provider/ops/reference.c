@@ -35,6 +35,6 @@ int kmsenv_reference_refuse(const KMSENV_PROVCTX *provctx)
 {
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
 
-    kmsenv_error_set(&err, KMSENV_R_WRONG_STATE, "the key given last was a key reference that could not be resolved: there is no key");
+    kmsenv_error_set(&err, KMSENV_R_WRONG_STATE, "the key given last was a key reference or a key object that cannot be used: there is no key");
     return kmsenv_reporter_raise(provctx->reporter, &err);
 }

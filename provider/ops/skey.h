@@ -13,11 +13,13 @@ typedef struct kmsenv_skey_st {
     KMSENV_KEY *key;                   /* a wrapped data key: nothing secret. NULL: */
     unsigned char *bytes;              /* an ordinary key, secret memory */
     size_t length;                     /* of bytes */
-    char id[2 * KMSENV_REFERENCE_LEN + 1];    /* key reference of a data key in lower-case hex, otherwise empty */
-} KMSENV_SKEY;
+    int in_keyring;                    /* the data key is in the keyring: that has its wraps, also after they were rewrapped */
+    unsigned char reference[KMSENV_REFERENCE_LEN];   /* to a data key */
+    char id[2 * KMSENV_REFERENCE_LEN + 1];           /* reference in lower-case hex; empty for an ordinary key */
+} KMSENV_SKEY;                         /* immutable: any number of threads may use one */
 
 /* Takes key over, also on failure. */
-KMSENV_SKEY *kmsenv_skey_new_data_key(KMSENV_PROVCTX *provctx, KMSENV_KEY *key);
+KMSENV_SKEY *kmsenv_skey_new_data_key(KMSENV_PROVCTX *provctx, KMSENV_KEY *key, int in_keyring);
 /* Copies bytes. */
 KMSENV_SKEY *kmsenv_skey_new_bytes(KMSENV_PROVCTX *provctx, const void *bytes, size_t length);
 void kmsenv_skey_free(KMSENV_SKEY *skey);
@@ -28,5 +30,16 @@ void kmsenv_skey_free(KMSENV_SKEY *skey);
  * key). *bytes: borrowed from it, or from skey. Returns 0 with an error raised; then nothing has changed.
  */
 int kmsenv_skey_get0_bytes(const KMSENV_SKEY *skey, KMSENV_DEK **dek, const unsigned char **bytes, size_t *length);
+
+/* Raises the error that the key has `length` bytes and must have `wanted`. Returns 0. */
+int kmsenv_skey_unsuitable(const KMSENV_SKEY *skey, size_t length, size_t wanted);
+
+/* --- skeymgmt.c ------------------------------------------------------------ */
+
+/* The key management of data keys, for a cipher with keys of that many bytes: so long are those it generates. NULL if none is. */
+const OSSL_DISPATCH *kmsenv_skeymgmt_functions(size_t key_length);
+/* The same under names of the default provider, which take ordinary keys, too. */
+extern const OSSL_DISPATCH kmsenv_skeymgmt_aes_functions[];
+extern const OSSL_DISPATCH kmsenv_skeymgmt_generic_functions[];
 
 #endif

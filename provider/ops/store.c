@@ -3,7 +3,7 @@
  *
  *   kms:PROFILE                the master key of a profile; "kms:" alone means the first one
  *   kms:PROFILE?key-id=ID      another master key that the profile answers for (its decrypt-keys); ID is percent-encoded
- *   kms-key:ID                 a data key of the keyring, by its id in 48 hexadecimal digits
+ *   kms-key:ID                 a data key of the keyring, by its id in 48 hexadecimal digits, or its key reference in 64
  *   kms-key:                   all of them
  *
  * The first may be written with "//" after the scheme, too: OpenSSL takes it for a file of that name otherwise, if there is one.
@@ -11,12 +11,10 @@
  */
 #include <dirent.h>
 #include <string.h>
-#include <openssl/core_names.h>
-#include <openssl/core_object.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/params.h>
-#include <openssl/store.h>
+#include "compat/core_dispatch.h"
 #include "dek/keyring.h"
 #include "kmsenv/params.h"
 #include "ops/key.h"
@@ -79,7 +77,7 @@ static int percent_decode(char *text)
 static int bad_uri(KMSENV_ERROR *err)
 {
     return kmsenv_error_set(err, KMSENV_R_PARAMETER_INVALID, "not a URI of kmsenv; accepted: kms:PROFILE, kms:PROFILE?key-id=ID, "
-                            "kms-key:ID (48 hexadecimal digits), kms-key:");
+                            "kms-key:ID (48 hexadecimal digits, or the 64 of a key reference), kms-key:");
 }
 
 /* PROFILE or PROFILE?key-id=ID */
@@ -107,13 +105,20 @@ static int parse_master_key(LOADER *l, const char *rest, KMSENV_ERROR *err)
 
 static int parse_data_key(LOADER *l, const char *rest, KMSENV_ERROR *err)
 {
+    unsigned char reference[KMSENV_DEK_LEN_MAX];
+    size_t len;
+
     rest += strspn(rest, "/");
     if (*rest == '\0')
         return 1;
+    /* A reference that is cut to a shorter key does not name a file. */
+    if (!kmsenv_reference_from_hex(rest, reference, &len) || len < KMSENV_REFERENCE_LEN)
+        return bad_uri(err);
     if ((l->id = OPENSSL_malloc(sizeof(*l->id))) == NULL)
         return kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory for a URI");
     l->count = l->listed = 1;
-    return kmsenv_dek_id_from_hex(rest, l->id[0]) || bad_uri(err);
+    memcpy(l->id[0], reference + KMSENV_REFERENCE_MARK_LEN, KMSENV_DEK_ID_LEN);
+    return 1;
 }
 
 static OSSL_FUNC_store_open_fn store_open;
@@ -201,6 +206,23 @@ static int list(LOADER *l, const KMSENV_DEKS *deks, KMSENV_ERROR *err)
     return kmsenv_keyring_list(kmsenv_deks_get0_keyring(deks), &l->id, &l->count, err);
 }
 
+/* What libcrypto gets of a symmetric key object is a parameter for its import: the key reference. */
+static int emit_skey(KMSENV_KEY *key, OSSL_CALLBACK *cb, void *cbarg)
+{
+    unsigned char reference[KMSENV_REFERENCE_LEN];
+    int type = OSSL_OBJECT_SKEY;
+    OSSL_PARAM params[] = {
+        OSSL_PARAM_construct_int(OSSL_OBJECT_PARAM_TYPE, &type),
+        OSSL_PARAM_construct_utf8_string(OSSL_OBJECT_PARAM_DATA_TYPE, (char *)KMSENV_CIPHER_ENVELOPE, 0),
+        OSSL_PARAM_construct_octet_string(OSSL_OBJECT_PARAM_REFERENCE, reference, sizeof(reference)),
+        OSSL_PARAM_construct_end()
+    };
+
+    kmsenv_reference_make(key->key->id, reference);
+    kmsenv_key_free(key);
+    return cb(params, cbarg);
+}
+
 static int emit_data_key(LOADER *l, OSSL_CALLBACK *cb, void *cbarg, KMSENV_ERROR *err)
 {
     const KMSENV_RUNTIME *runtime;
@@ -218,7 +240,7 @@ static int emit_data_key(LOADER *l, OSSL_CALLBACK *cb, void *cbarg, KMSENV_ERROR
     OPENSSL_free(der);
     l->next++;
     if (ok && key != NULL)
-        return kmsenv_key_emit(key, cb, cbarg);
+        return l->expected == OSSL_STORE_INFO_SKEY ? emit_skey(key, cb, cbarg) : kmsenv_key_emit(key, cb, cbarg);
     kmsenv_key_free(key);
     return ok;
 }
@@ -233,7 +255,8 @@ static int store_load(void *ctx, OSSL_CALLBACK *cb, void *cbarg, OSSL_PASSPHRASE
 
     (void)pw_cb;
     (void)pw_cbarg;
-    if (l->expected != 0 && l->expected != OSSL_STORE_INFO_PKEY && l->expected != OSSL_STORE_INFO_PUBKEY) {
+    if (l->expected != 0 && l->expected != OSSL_STORE_INFO_PKEY && l->expected != OSSL_STORE_INFO_PUBKEY
+        && (l->expected != OSSL_STORE_INFO_SKEY || l->is_master_key)) {
         l->done = 1;
         return 1;
     }
