@@ -78,6 +78,7 @@ typedef struct meaning_st {
     unsigned char *der;
     size_t der_len;
     uint64_t found_ms;
+    struct meaning_st *next, **link;   /* the list of all, and what points to this one in it */
 } MEANING;
 
 DEFINE_LHASH_OF(MEANING);
@@ -85,6 +86,7 @@ DEFINE_LHASH_OF(MEANING);
 struct kmsenv_references_st {
     KMSENV_LOCK *lock;
     LHASH_OF(MEANING) *table;
+    MEANING *all;                      /* lh_*_doall() compiled for OpenSSL 3.0 crashes on 3.3 and later */
     size_t entries;
     uint64_t max_age_ms;
 };
@@ -110,6 +112,33 @@ static void meaning_free(MEANING *m)
     OPENSSL_free(m);
 }
 
+static void join(KMSENV_REFERENCES *r, MEANING *m)
+{
+    m->next = r->all;
+    m->link = &r->all;
+    if (m->next != NULL)
+        m->next->link = &m->next;
+    r->all = m;
+}
+
+static void leave(MEANING *m)
+{
+    *m->link = m->next;
+    if (m->next != NULL)
+        m->next->link = m->link;
+}
+
+static void free_all(KMSENV_REFERENCES *r)
+{
+    MEANING *m, *next;
+
+    for (m = r->all; m != NULL; m = next) {
+        next = m->next;
+        meaning_free(m);
+    }
+    r->all = NULL;
+}
+
 KMSENV_REFERENCES *kmsenv_references_new(size_t entries, uint64_t max_age_ms)
 {
     KMSENV_REFERENCES *r = OPENSSL_zalloc(sizeof(*r));
@@ -130,8 +159,8 @@ void kmsenv_references_free(KMSENV_REFERENCES *references)
 {
     if (references == NULL)
         return;
-    lh_MEANING_doall(references->table, meaning_free);
     lh_MEANING_free(references->table);
+    free_all(references);
     kmsenv_lock_free(references->lock);
     OPENSSL_free(references);
 }
@@ -162,12 +191,15 @@ static void remember(KMSENV_REFERENCES *r, const MEANING *asked, const unsigned 
     m->der_len = len;
     kmsenv_lock_take(r->lock);
     if (lh_MEANING_num_items(r->table) >= r->entries) {
-        lh_MEANING_doall(r->table, meaning_free);
         lh_MEANING_flush(r->table);
+        free_all(r);
     }
-    old = lh_MEANING_insert(r->table, m);
+    if ((old = lh_MEANING_insert(r->table, m)) != NULL)
+        leave(old);
     if (lh_MEANING_error(r->table))
         old = m;
+    else
+        join(r, m);
     kmsenv_lock_release(r->lock);
     meaning_free(old);
 }
