@@ -10,77 +10,31 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "testutil.h"
+#include "any_cipher.h"
 #include "dek/keyring.h"
 #include "known_key.h"
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof((a)[0])))
 #define INPUT    96
-#define OUTPUT   256
-#define TAG      16
 #define KEYRING  "keyring = @/keys\n"
 
 static KMSENV_CRYPTO *crypto;
 static OSSL_LIB_CTX *plain;            /* the default provider alone */
 static KMSENV_TEST *ours;              /* key-references = yes */
 
-/* --- one cipher, whatever its mode ---------------------------------------- */
-
-typedef struct sealed_st {
-    unsigned char data[OUTPUT], tag[TAG];
-    int len;
-} SEALED;
-
-static int is_aead(const EVP_CIPHER *c)
+static EVP_CIPHER_CTX *start(const EVP_CIPHER *c, int enc, const unsigned char *key, const ANY_SEALED *in)
 {
-    return (EVP_CIPHER_get_flags(c) & EVP_CIPH_FLAG_AEAD_CIPHER) != 0 && strstr(EVP_CIPHER_get0_name(c), "HMAC") == NULL;
+    return any_cipher_start(c, enc, key, NULL, in);
 }
 
-static EVP_CIPHER_CTX *start(const EVP_CIPHER *c, int enc, const unsigned char *key, const SEALED *in)
+static int encrypt(const EVP_CIPHER *c, const unsigned char *key, const unsigned char *in, int inlen, ANY_SEALED *out)
 {
-    static const unsigned char iv[16] = "iviviviviviviv!";
-    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-    int mode = EVP_CIPHER_get_mode(c), ivlen = EVP_CIPHER_get_iv_length(c);
-
-    EVP_CIPHER_CTX_set_flags(ctx, EVP_CIPHER_CTX_FLAG_WRAP_ALLOW);
-    if (!EVP_CipherInit_ex(ctx, c, NULL, NULL, NULL, enc)
-        || (mode == EVP_CIPH_CCM_MODE && !EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, TAG, enc ? NULL : (void *)in->tag))
-        || !EVP_CipherInit_ex(ctx, NULL, NULL, key, ivlen > 0 ? iv : NULL, enc)
-        || (!enc && is_aead(c) && mode != EVP_CIPH_CCM_MODE && !EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, TAG, (void *)in->tag))) {
-        EVP_CIPHER_CTX_free(ctx);
-        return NULL;
-    }
-    EVP_CIPHER_CTX_set_padding(ctx, 0);
-    return ctx;
+    return any_cipher_encrypt(c, key, NULL, in, inlen, out);
 }
 
-static int encrypt(const EVP_CIPHER *c, const unsigned char *key, const unsigned char *in, int inlen, SEALED *out)
+static int decrypt(const EVP_CIPHER *c, const unsigned char *key, const ANY_SEALED *in, unsigned char *out)
 {
-    EVP_CIPHER_CTX *ctx = start(c, 1, key, NULL);
-    int n = 0, last = 0, total, ok;
-
-    memset(out, 0, sizeof(*out));
-    if (ctx == NULL)
-        return 0;
-    ok = (EVP_CIPHER_get_mode(c) != EVP_CIPH_CCM_MODE || EVP_EncryptUpdate(ctx, NULL, &total, NULL, inlen))
-         && EVP_EncryptUpdate(ctx, out->data, &n, in, inlen) && EVP_EncryptFinal_ex(ctx, out->data + n, &last)
-         && (!is_aead(c) || EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, TAG, out->tag));
-    out->len = n + last;
-    EVP_CIPHER_CTX_free(ctx);
-    return ok;
-}
-
-static int decrypt(const EVP_CIPHER *c, const unsigned char *key, const SEALED *in, unsigned char *out)
-{
-    EVP_CIPHER_CTX *ctx = start(c, 0, key, in);
-    int n = 0, last = 0, total, ok, mode = EVP_CIPHER_get_mode(c);
-
-    if (ctx == NULL)
-        return -1;
-    ok = (mode != EVP_CIPH_CCM_MODE || EVP_DecryptUpdate(ctx, NULL, &total, NULL, in->len))
-         && EVP_DecryptUpdate(ctx, out, &n, in->data, in->len)
-         && (mode == EVP_CIPH_CCM_MODE || EVP_DecryptFinal_ex(ctx, out + n, &last));
-    EVP_CIPHER_CTX_free(ctx);
-    return ok ? n + last : -1;
+    return any_cipher_decrypt(c, key, NULL, in, out);
 }
 
 /* --- all ciphers ---------------------------------------------------------- */
@@ -115,32 +69,26 @@ static int index_of(size_t length)
     return -1;
 }
 
-/* Triple DES wraps with an IV of its own making: only decryption can be compared. */
-static int is_random(const EVP_CIPHER *c)
-{
-    return EVP_CIPHER_is_a(c, "DES3-WRAP");
-}
-
 static int same_under(const EVP_CIPHER *theirs, const EVP_CIPHER *c, const unsigned char *key, const unsigned char *reference)
 {
-    unsigned char in[INPUT], back[OUTPUT];
-    SEALED a, b;
+    unsigned char in[INPUT], back[ANY_OUTPUT];
+    ANY_SEALED a, b;
 
     kmsenv_test_fill(in, sizeof(in), 7);
     return TEST_true(encrypt(theirs, key, in, INPUT, &a)) && TEST_true(encrypt(c, reference, in, INPUT, &b))
-           && TEST_int_eq(a.len, b.len) && (is_random(theirs) || (TEST_mem_eq(a.data, (size_t)a.len, b.data, (size_t)b.len)
-                                                                 && TEST_mem_eq(a.tag, TAG, b.tag, TAG)))
+           && TEST_int_eq(a.len, b.len) && (any_cipher_is_random(theirs) || (TEST_mem_eq(a.data, (size_t)a.len, b.data, (size_t)b.len)
+                                                                 && TEST_mem_eq(a.tag, ANY_TAG, b.tag, ANY_TAG)))
            && TEST_int_eq(decrypt(c, reference, &a, back), INPUT) && TEST_mem_eq(back, INPUT, in, INPUT)
            && TEST_int_eq(decrypt(theirs, key, &b, back), INPUT) && TEST_mem_eq(back, INPUT, in, INPUT)
            /* and any other key passes through */
-           && TEST_true(encrypt(c, key, in, INPUT, &b)) && (is_random(theirs) || TEST_mem_eq(a.data, (size_t)a.len, b.data, (size_t)b.len));
+           && TEST_true(encrypt(c, key, in, INPUT, &b)) && (any_cipher_is_random(theirs) || TEST_mem_eq(a.data, (size_t)a.len, b.data, (size_t)b.len));
 }
 
 /* An error, and not encryption under the bytes of the reference. */
 static int refused(const EVP_CIPHER *c, const unsigned char *reference, int reason)
 {
     unsigned char in[INPUT] = { 0 };
-    SEALED out;
+    ANY_SEALED out;
 
     return TEST_false(encrypt(c, reference, in, INPUT, &out)) && TEST_true(kmsenv_test_error_is(reason))
            && TEST_int_eq(out.len, 0);
@@ -152,7 +100,7 @@ static int stays_refused(const EVP_CIPHER *c, const unsigned char *key)
     static const unsigned char nothing[KMSENV_TEST_REFERENCE_MAX] = "kmsenv:\x01 no such data key at all";
     static const unsigned char iv[16] = "iviviviviviviv!";
     EVP_CIPHER_CTX *ctx = start(c, 1, key, NULL), *copy = EVP_CIPHER_CTX_new();
-    unsigned char in[INPUT] = { 0 }, out[OUTPUT] = { 0 }, zeros[OUTPUT] = { 0 };
+    unsigned char in[INPUT] = { 0 }, out[ANY_OUTPUT] = { 0 }, zeros[ANY_OUTPUT] = { 0 };
     int n = 0, ok = TEST_ptr(ctx) && TEST_false(EVP_CipherInit_ex(ctx, NULL, NULL, nothing, iv, 1));
 
     ERR_clear_error();
@@ -162,9 +110,9 @@ static int stays_refused(const EVP_CIPHER *c, const unsigned char *key)
     ERR_clear_error();
     ok = ok && TEST_false(EVP_EncryptUpdate(ctx, out, &n, in, INPUT)) && TEST_true(kmsenv_test_error_is(KMSENV_R_WRONG_STATE))
          && TEST_false(EVP_EncryptUpdate(copy, out, &n, in, INPUT))
-         && TEST_int_le(EVP_Cipher(ctx, out, in, 16), 0) && TEST_mem_eq(out, OUTPUT, zeros, OUTPUT);
+         && TEST_int_le(EVP_Cipher(ctx, out, in, 16), 0) && TEST_mem_eq(out, ANY_OUTPUT, zeros, ANY_OUTPUT);
     EVP_EncryptFinal_ex(ctx, out, &n);
-    ok = ok && TEST_mem_eq(out, OUTPUT, zeros, OUTPUT) && TEST_true(EVP_CipherInit_ex(ctx, NULL, NULL, key, iv, 1));
+    ok = ok && TEST_mem_eq(out, ANY_OUTPUT, zeros, ANY_OUTPUT) && TEST_true(EVP_CipherInit_ex(ctx, NULL, NULL, key, iv, 1));
     ERR_clear_error();
     EVP_CIPHER_CTX_free(ctx);
     EVP_CIPHER_CTX_free(copy);
