@@ -26,12 +26,19 @@ from standin import StandIn  # noqa: E402
 KMS_CALLS = 40        # a slice; see bench_kms.c
 
 
+def openssl_command(beside):
+    """The openssl command, in words. One beside the system is started by its own loader: a shell script before it would be measured, too."""
+    if beside is None:
+        return ["/usr/bin/openssl"]
+    return [os.path.join(beside, "ld"), "--library-path", os.path.join(beside, "lib"), os.path.join(beside, "root/usr/bin/openssl")]
+
+
 class Bench:
     def __init__(self, arguments):
         self.build = os.path.abspath(arguments.build)
         self.rounds = arguments.rounds or (3 if arguments.quick else 9)
         self.mib = 64 if arguments.quick else 1024
-        self.openssl = os.environ.get("KMSENV_BENCH_OPENSSL", "/usr/bin/openssl")
+        self.openssl = openssl_command(arguments.beside)
         self.module = os.path.join(self.build, "kmsenv", "kmsenv.so")
         self.command = os.path.join(self.build, "kmsenv", "kmsenv")
         self.directory = tempfile.mkdtemp(prefix="kmsenv-bench-")
@@ -56,11 +63,16 @@ class Bench:
         return [tuple(map(float, line.split())) for line in run.stdout.splitlines()]
 
     def version(self):
-        return subprocess.run([os.path.join(self.build, "bench_evp"), "version"], stdout=subprocess.PIPE, text=True,
-                              check=True, env=self.environment).stdout.strip()
+        """Of the library; RuntimeError if the openssl command has another."""
+        programs = {"bench_evp": [os.path.join(self.build, "bench_evp"), "version"], "openssl": [*self.openssl, "version"]}
+        said = {name: subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=self.environment).stdout.strip()
+                for name, command in programs.items()}
+        if said["openssl"] != "%s (Library: %s)" % (said["bench_evp"], said["bench_evp"]):
+            raise RuntimeError("not one OpenSSL: %s" % said)
+        return said["bench_evp"]
 
     def has_cipher(self, name):
-        listed = subprocess.run([self.openssl, "list", "-cipher-algorithms", "-provider", "kmsenv", "-provider", "default"],
+        listed = subprocess.run([*self.openssl, "list", "-cipher-algorithms", "-provider", "kmsenv", "-provider", "default"],
                                 capture_output=True, text=True, check=True,
                                 env={**self.environment, "OPENSSL_CONF": os.devnull}).stdout
         return re.search(r"\b%s\b" % re.escape(name), listed) is not None
@@ -211,6 +223,7 @@ def cpu_model():
 def parse_arguments():
     parser = argparse.ArgumentParser(prog="test/bench/run")
     parser.add_argument("--build", required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--beside", help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", action="append", default=[], metavar="ROW")

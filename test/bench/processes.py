@@ -35,21 +35,21 @@ class Processes:
         environment = {**self.bench.environment, "OPENSSL_CONF": config}
         try:
             process = subprocess.Popen(
-                [os.path.join(self.bench.build, "measure"), str(writing), str(count), program or self.bench.openssl, *command],
+                [os.path.join(self.bench.build, "measure"), str(writing), str(count), *(program or self.bench.openssl), *command],
                 stdin=stdin or subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=(writing,), env=environment)
         finally:
             os.close(writing)
         with os.fdopen(reading) as report:
             text = report.read()
         if process.wait(900) != 0:
-            raise RuntimeError("%s %s failed" % (program or "openssl", " ".join(command[:3])))
+            raise RuntimeError("%s %s failed" % (" ".join(program or ["openssl"]), " ".join(command[:3])))
         cpu, wall, peak = text.split()
         return float(cpu), float(wall), int(peak)
 
     # 1 GiB
 
     def decrypts(self, sealed, plain):
-        back = subprocess.Popen([self.bench.openssl, *ENVELOPE, "-d", "-in", sealed], stdout=subprocess.PIPE,
+        back = subprocess.Popen([*self.bench.openssl, *ENVELOPE, "-d", "-in", sealed], stdout=subprocess.PIPE,
                                 env={**self.bench.environment, "OPENSSL_CONF": os.devnull})
         same = subprocess.run(["cmp", "-", plain], stdin=back.stdout, check=False).returncode == 0
         back.stdout.close()
@@ -64,7 +64,7 @@ class Processes:
                 out.write(os.urandom(1 << 20))
         parted = plain + ".kms"
         self.measure([*ENVELOPE, "-e", "-in", plain, "-out", sealed])
-        self.measure(["seal", plain], program=self.bench.command)
+        self.measure(["seal", plain], program=[self.bench.command])
         grew = os.path.getsize(sealed) - os.path.getsize(plain)
         if not self.decrypts(sealed, plain) or not self.decrypts(parted, plain) or not 100 < grew < 1024:
             raise RuntimeError("what enc -kms-envelope or kmsenv seal wrote does not decrypt to what it was")
@@ -75,7 +75,7 @@ class Processes:
         into = ["-out", os.devnull]
         if kind in ("seal", "open"):
             return self.measure([kind, "-o", os.devnull, self.files["plain" if kind == "seal" else "parted"]],
-                                program=self.bench.command)[:2]
+                                program=[self.bench.command])[:2]
         command = {"ctr": [*CTR, "-in", self.files["plain"], *into],
                    "ctr-again": [*CTR, "-in", self.files["plain"], *into],
                    "encrypt": [*ENVELOPE, "-e", "-in", self.files["plain"], *into],
@@ -110,7 +110,7 @@ class Processes:
             out.truncate(mib << 20)          # a hole: takes no memory
         reading, writing = os.pipe()
         environment = {**self.bench.environment, "OPENSSL_CONF": os.devnull}
-        plain = subprocess.Popen([self.bench.openssl, *ENVELOPE, "-e", "-in", source], stdout=writing, env=environment)
+        plain = subprocess.Popen([*self.bench.openssl, *ENVELOPE, "-e", "-in", source], stdout=writing, env=environment)
         os.close(writing)
         with os.fdopen(reading, "rb") as sealed:
             decrypting = self.measure([*ENVELOPE, "-d"], stdin=sealed)[2]
@@ -140,7 +140,7 @@ class Processes:
                 out.write(CONFIG % ("kmsenv = kmsenv_sect\n" if kmsenv else ""))
                 if kmsenv:
                     out.write(CONFIG_KMSENV % (self.bench.module, self.bench.environment["KMSENV_KEY_FILE"]))
-            listed = subprocess.run([self.bench.openssl, "list", "-providers"], capture_output=True, text=True, check=True,
+            listed = subprocess.run([*self.bench.openssl, "list", "-providers"], capture_output=True, text=True, check=True,
                                     env={**self.bench.environment, "OPENSSL_CONF": path}).stdout
             if ("\n  kmsenv\n" in listed) != kmsenv:
                 raise RuntimeError("kmsenv is %s by %s" % ("not loaded" if kmsenv else "loaded", path))
