@@ -1,8 +1,6 @@
 #include "envelope/gcm.h"
 
-#define PIECE_MAX (1u << 30)    /* bytes given to the inner cipher in one call */
-
-static int inner_failure(KMSENV_ERROR *err)
+int kmsenv_gcm_failed(KMSENV_ERROR *err)
 {
     return kmsenv_error_set(err, KMSENV_R_CRYPTO_FAILED, "AES-GCM failed in the inner provider");
 }
@@ -18,25 +16,24 @@ int kmsenv_gcm_start(EVP_CIPHER_CTX *gcm, const EVP_CIPHER *cipher, const unsign
     nonce[9] = (unsigned char)(number >> 16);
     nonce[10] = (unsigned char)(number >> 8);
     nonce[11] = (unsigned char)number;
-    return EVP_CipherInit_ex2(gcm, cipher, key, nonce, sealing, NULL) || inner_failure(err);
+    return EVP_CipherInit_ex2(gcm, cipher, key, nonce, sealing, NULL) || kmsenv_gcm_failed(err);
 }
 
 int kmsenv_gcm_aad(EVP_CIPHER_CTX *gcm, const void *aad, size_t n, KMSENV_ERROR *err)
 {
     int len;
 
-    return n == 0 || EVP_CipherUpdate(gcm, NULL, &len, aad, (int)n) || inner_failure(err);
+    return n == 0 || EVP_CipherUpdate(gcm, NULL, &len, aad, (int)n) || kmsenv_gcm_failed(err);
 }
 
-int kmsenv_gcm_crypt(EVP_CIPHER_CTX *gcm, unsigned char *out, const unsigned char *in, size_t n, KMSENV_ERROR *err)
+int kmsenv_gcm_crypt_pieces(EVP_CIPHER_CTX *gcm, unsigned char *out, const unsigned char *in, size_t n, KMSENV_ERROR *err)
 {
     size_t piece;
 
     for (; n > 0; n -= piece, in += piece, out += piece) {
-        piece = n > PIECE_MAX ? PIECE_MAX : n;
-        /* Not EVP_CipherUpdate(): this is the thinnest way in, and the bulk of the work passes here. */
-        if (EVP_Cipher(gcm, out, in, (unsigned)piece) != (int)piece)
-            return inner_failure(err);
+        piece = n > KMSENV_GCM_PIECE_MAX ? KMSENV_GCM_PIECE_MAX : n;
+        if (!kmsenv_gcm_crypt(gcm, out, in, piece, err))
+            return 0;
     }
     return 1;
 }
@@ -49,7 +46,7 @@ int kmsenv_gcm_seal_end(EVP_CIPHER_CTX *gcm, unsigned char flag, unsigned char t
         return 0;
     return (EVP_EncryptFinal_ex(gcm, trailer + 1, &len)
             && EVP_CIPHER_CTX_ctrl(gcm, EVP_CTRL_AEAD_GET_TAG, KMSENV_TAG_LEN, trailer + 1))
-        || inner_failure(err);
+        || kmsenv_gcm_failed(err);
 }
 
 int kmsenv_gcm_damaged(uint64_t number, KMSENV_ERROR *err)

@@ -383,18 +383,14 @@ static int begin_marked(const ENVELOPE *e)
     return !kmsenv_message_is_in_body(e->message) && ERR_set_mark();
 }
 
-static int envelope_update(void *vctx, unsigned char *out, size_t *outl, size_t outsize,
-                           const unsigned char *in, size_t inl)
+/* Additional data, and the update that begins the body. */
+static __attribute__((noinline)) int update_early(const ENVELOPE *e, unsigned char *out, size_t *outl, size_t outsize,
+                                                  const unsigned char *in, size_t inl)
 {
     KMSENV_ERROR err;
-    ENVELOPE *e = vctx;
-    int ok, marked;
+    int ok, marked = begin_marked(e);
 
-    *outl = 0;
-    if (e->message == NULL)
-        return not_initialised(e);
     err.reason = KMSENV_R_NONE;
-    marked = begin_marked(e);
     if (out == NULL) {
         /* Callers that have no additional data may make the call all the same, with NULL for both. */
         ok = inl == 0 || kmsenv_message_aad(e->message, in, inl, &err);
@@ -405,6 +401,21 @@ static int envelope_update(void *vctx, unsigned char *out, size_t *outl, size_t 
     if (marked)
         ERR_pop_to_mark();
     return ok || raise_error(e, &err);
+}
+
+static int envelope_update(void *vctx, unsigned char *out, size_t *outl, size_t outsize,
+                           const unsigned char *in, size_t inl)
+{
+    const ENVELOPE *e = vctx;
+    KMSENV_ERROR err;
+
+    *outl = 0;
+    if (e->message == NULL)
+        return not_initialised(e);
+    if (out == NULL || !kmsenv_message_is_in_body(e->message))
+        return update_early(e, out, outl, outsize, in, inl);
+    err.reason = KMSENV_R_NONE;
+    return kmsenv_message_update(e->message, out, outl, outsize, in, inl, &err) || raise_error(e, &err);
 }
 
 static int envelope_final(void *vctx, unsigned char *out, size_t *outl, size_t outsize)
