@@ -2,8 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <openssl/crypto.h>
+#include "core/clock.h"
 #include "core/secret.h"
-#include "dek/dek.h"
+#include "dek/deks.h"
 
 #define PRKS_MAX 16   /* caller's keys remembered per DEK; further ones are extracted each time */
 
@@ -15,9 +16,9 @@ typedef struct prk_st {
 
 struct kmsenv_dek_st {
     KMSENV_CRYPTO *crypto;
-    unsigned char id[KMSENV_DEK_ID_LEN];
     size_t length;
     unsigned char *secret;
+    unsigned char reference[KMSENV_DEK_LEN_MAX];   /* to it: as many bytes of this as the DEK has; the id is in it */
     unsigned char *der[2];         /* with and without the wraps */
     size_t der_len[2];
     KMSENV_HMAC *prk;              /* for a caller without a key */
@@ -70,7 +71,7 @@ KMSENV_DEK *kmsenv_dek_new(KMSENV_CRYPTO *crypto, const KMSENV_DATA_KEY *key, un
     dek->crypto = crypto;
     dek->secret = secret;
     dek->length = key->length;
-    memcpy(dek->id, key->id, sizeof(dek->id));
+    kmsenv_reference_make(key->id, dek->reference);
     if (!kmsenv_dek_id_of(crypto, secret, key->length, id, err))
         goto failed;
     if (CRYPTO_memcmp(id, key->id, sizeof(id)) != 0) {
@@ -165,12 +166,18 @@ int kmsenv_dek_get_prk(KMSENV_DEK *dek, const unsigned char *caller_key,
 
 const unsigned char *kmsenv_dek_get0_id(const KMSENV_DEK *dek)
 {
-    return dek->id;
+    return dek->reference + KMSENV_REFERENCE_MARK_LEN;
 }
 
 const unsigned char *kmsenv_dek_get0_secret(const KMSENV_DEK *dek)
 {
     return dek->secret;
+}
+
+const unsigned char *kmsenv_dek_get0_secret_named(const KMSENV_DEK *dek, const unsigned char *key, size_t keylen)
+{
+    return keylen == dek->length && memcmp(key, dek->reference, keylen) == 0
+           && kmsenv_dek_is_granted(dek, kmsenv_clock_coarse_ms()) ? dek->secret : NULL;
 }
 
 size_t kmsenv_dek_get_length(const KMSENV_DEK *dek)

@@ -25,6 +25,8 @@ int kmsenv_dek_id_of(KMSENV_CRYPTO *crypto, const unsigned char *secret, size_t 
 const unsigned char *kmsenv_dek_get0_id(const KMSENV_DEK *dek);
 /* The data key itself, secret memory, for those who hand it to a cipher. Borrowed. */
 const unsigned char *kmsenv_dek_get0_secret(const KMSENV_DEK *dek);
+/* The same if key is a reference (kmsenv_reference_is) to this DEK, as long as it, and there is time left; otherwise NULL. */
+const unsigned char *kmsenv_dek_get0_secret_named(const KMSENV_DEK *dek, const unsigned char *key, size_t keylen);
 size_t kmsenv_dek_get_length(const KMSENV_DEK *dek);
 /* DER DataKey; detached: with an empty list of wraps. Borrowed. */
 const unsigned char *kmsenv_dek_get0_der(const KMSENV_DEK *dek, int detached, size_t *len);

@@ -4,6 +4,8 @@
  */
 #ifndef KMSENV_DEK_DEKS_H
 # define KMSENV_DEK_DEKS_H
+# include <stdint.h>
+# include <string.h>
 # include "core/counters.h"
 # include "core/crypto.h"
 # include "core/settings.h"
@@ -90,8 +92,22 @@ int kmsenv_dek_is_of(const KMSENV_DEK *dek, const unsigned char *der, size_t len
  */
 # define KMSENV_REFERENCE_LEN      32
 # define KMSENV_REFERENCE_MARK_LEN 8
-/* Does the key begin like a reference? For keys of KMSENV_REFERENCE_MARK_LEN + 8 bytes and more; shorter ones never do. */
-int kmsenv_reference_is(const unsigned char *key, size_t len);
+# define KMSENV_REFERENCE_MARK     { 'k', 'm', 's', 'e', 'n', 'v', ':', 0x01 }
+/*
+ * Does the key begin like a reference? For keys of KMSENV_REFERENCE_MARK_LEN + 8 bytes and more; shorter ones never do.
+ * All eight bytes are compared at once, whatever they are: they may be those of a key.
+ */
+static inline int kmsenv_reference_is(const unsigned char *key, size_t len)
+{
+    static const unsigned char expected[KMSENV_REFERENCE_MARK_LEN] = KMSENV_REFERENCE_MARK;
+    uint64_t begin, mark;
+
+    if (len < KMSENV_REFERENCE_MARK_LEN + 8)
+        return 0;
+    memcpy(&begin, key, sizeof(begin));
+    memcpy(&mark, expected, sizeof(mark));
+    return begin == mark;
+}
 /* Returns 1 if the key is a whole reference; *id, *idlen: what it has of the id (borrowed, 8..24 bytes). */
 int kmsenv_reference_parse(const unsigned char *key, size_t len, const unsigned char **id, size_t *idlen);
 /* The reference of an id, KMSENV_REFERENCE_LEN bytes. */

@@ -7,21 +7,9 @@
 #include "dek/deks_local.h"
 #include "dek/keyring.h"
 
-static const unsigned char reference_mark[KMSENV_REFERENCE_MARK_LEN] = { 'k', 'm', 's', 'e', 'n', 'v', ':', 0x01 };
+static const unsigned char reference_mark[KMSENV_REFERENCE_MARK_LEN] = KMSENV_REFERENCE_MARK;
 
 /* --- the bytes ------------------------------------------------------------ */
-
-/* All eight bytes at once, whatever they are: they may be those of a key. */
-int kmsenv_reference_is(const unsigned char *key, size_t len)
-{
-    uint64_t begin, mark;
-
-    if (len < sizeof(reference_mark) + 8)
-        return 0;
-    memcpy(&begin, key, sizeof(begin));
-    memcpy(&mark, reference_mark, sizeof(mark));
-    return begin == mark;
-}
 
 int kmsenv_reference_parse(const unsigned char *key, size_t len, const unsigned char **id, size_t *idlen)
 {

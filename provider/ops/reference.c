@@ -19,10 +19,11 @@ static __attribute__((noinline)) KMSENV_DEK *ask(KMSENV_PROVCTX *provctx, KMSENV
 
 const unsigned char *kmsenv_reference_resolve(KMSENV_PROVCTX *provctx, KMSENV_DEK **dek, const unsigned char *key, size_t keylen)
 {
+    const unsigned char *secret;
     KMSENV_DEK *got;
 
-    if (*dek != NULL && kmsenv_dek_get_length(*dek) == keylen && kmsenv_dek_is_named(*dek, key, keylen))
-        return kmsenv_dek_get0_secret(*dek);
+    if (*dek != NULL && (secret = kmsenv_dek_get0_secret_named(*dek, key, keylen)) != NULL)
+        return secret;
     if ((got = ask(provctx, *dek, key, keylen)) == NULL)
         return NULL;
     if (got != *dek)

@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -27,10 +28,11 @@ KMS_CALLS = 40        # a slice; see bench_kms.c
 
 
 def openssl_command(beside):
-    """The openssl command, in words. One beside the system is started by its own loader: a shell script before it would be measured, too."""
+    """The openssl command, in words. Of one beside the system what its wrapper executes: the wrapper would be measured, too."""
     if beside is None:
         return ["/usr/bin/openssl"]
-    return [os.path.join(beside, "ld"), "--library-path", os.path.join(beside, "lib"), os.path.join(beside, "root/usr/bin/openssl")]
+    with open(os.path.join(beside, "openssl"), encoding="utf-8") as wrapper:
+        return shlex.split(re.search(r'(?m)^exec (.*) "\$@"$', wrapper.read()).group(1))
 
 
 class Bench:
