@@ -39,6 +39,7 @@ ROWS = [
     Row("reference-rekey-1024", "by reference, re-keyed for each 1 KiB: ns of raw over ours", (0.99, 0.99), AT_LEAST, noise="noise-message"),
     Row("reference-rekey-64", "by reference, re-keyed for each 64 B: ns more than raw", (160, 160), unit="ns", noise="noise-message"),
     Row("reference-fresh-1024", "by reference, a new context for each 1 KiB: ns of raw over ours", None, AT_LEAST, noise="noise-message"),
+    Row("reference-mac-1024", "HMAC-SHA-256 by reference, re-keyed for each 1 KiB: ns of plain over ours", None, AT_LEAST, noise="noise-message"),
     Row("tls-noise", "A/A: TLS 1.3 handshakes"),
     Row("tls-1.3", "TLS 1.3 handshakes per CPU second, ordinary ciphers from kmsenv over without it", (0.98, 0.98), AT_LEAST, noise="tls-noise"),
     Row("tls-1.2", "TLS 1.2 handshakes per CPU second, ordinary ciphers from kmsenv over without it", (0.98, 0.98), AT_LEAST, noise="tls-noise"),

@@ -19,7 +19,8 @@ unsigned long bench_number(const char *text);
 /* Ciphers to compare, from the default library context. */
 EVP_CIPHER *bench_raw_cipher(void);
 EVP_CIPHER *bench_envelope_cipher(void);
-/* AES-256-GCM by reference, and the reference to a new data key in the keyring. */
+/* The reference to a new data key in the keyring; AES-256-GCM by reference, and such a one. */
+void bench_reference(unsigned char key[32]);
 EVP_CIPHER *bench_reference_cipher(unsigned char key[32]);
 /* Loads the provider; checks that what answers is really kmsenv. */
 void bench_load_provider(OSSL_LIB_CTX *libctx);
@@ -42,6 +43,7 @@ void bench_pairs(unsigned long rounds, unsigned long slices, BENCH_SIDE *run, vo
 /* The subcommands of bench_evp, with their arguments after the name. */
 void bench_stream(unsigned long rounds, char **argv);
 void bench_message(unsigned long rounds, char **argv);
+void bench_mac(unsigned long rounds, char **argv);
 void bench_threads(unsigned long rounds, char **argv);
 void bench_pem(unsigned long rounds, char **argv);
 void bench_tls(unsigned long rounds, char **argv);

@@ -106,6 +106,8 @@ def reference(bench, row):
     _, kind, size = row.name.split("-")
     if kind == "stream":
         return bench.program("bench_evp", bench.rounds, "stream", bench.mib, {"1k": 1024, "4k": 4096}[size], "encrypt", "hot", "reference")
+    if kind == "mac":
+        return bench.program("bench_evp", bench.rounds, "mac", size, "reference")
     manner = {"rekey": "reused", "fresh": "fresh"}[kind]
     return bench.program("bench_evp", bench.rounds, "message", size, "encrypt", manner, "reference")
 

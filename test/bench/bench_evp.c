@@ -11,6 +11,7 @@ static const struct {
 } commands[] = {
     { "stream", "MIB UPDATE encrypt|decrypt hot|arrays envelope|reference|raw", 5, bench_stream },
     { "message", "SIZE encrypt|decrypt reused|renamed|fresh envelope|reference|raw", 4, bench_message },
+    { "mac", "SIZE reference|raw", 2, bench_mac },
     { "threads", "envelope|raw wall|cpu", 2, bench_threads },
     { "pem", "rsa|ec envelope|sealed|raw", 2, bench_pem },
     { "tls", "1.2|1.3 references|raw", 2, bench_tls }
