@@ -139,17 +139,27 @@ static int add_prk(KMSENV_DEK *dek, const unsigned char *caller_key, KMSENV_HMAC
     return 1;
 }
 
+/* For each message, and its key may be secret: all bytes are looked at, whatever they are. */
+static int is_none(const unsigned char caller_key[KMSENV_CALLER_KEY_LEN])
+{
+    unsigned char any = 0;
+    size_t i;
+
+    for (i = 0; i < KMSENV_CALLER_KEY_LEN; i++)
+        any |= caller_key[i];
+    return any == 0;
+}
+
 int kmsenv_dek_get_prk(KMSENV_DEK *dek, const unsigned char *caller_key,
                        const KMSENV_HMAC **prk, KMSENV_HMAC **own, KMSENV_ERROR *err)
 {
-    static const unsigned char no_key[KMSENV_CALLER_KEY_LEN];
     KMSENV_HMAC *mac;
     const PRK *p;
     int count;
 
     *own = NULL;
     *prk = dek->prk;
-    if (caller_key == NULL || CRYPTO_memcmp(caller_key, no_key, sizeof(no_key)) == 0)
+    if (caller_key == NULL || is_none(caller_key))
         return 1;
     p = find_prk(atomic_load_explicit(&dek->other_prks, memory_order_acquire), caller_key, &count);
     if (p != NULL) {
