@@ -221,6 +221,34 @@ static int same_by_object(const char *name, const RECIPE *r, int i, const TAG *w
     return ok;
 }
 
+#if OPENSSL_VERSION_NUMBER >= 0x30500000L
+/* As a program does it, where there are key objects. */
+static int same_by_import(EVP_MAC *mac, const RECIPE *r, int i, const TAG *want)
+{
+    OSSL_PARAM import[2] = { OSSL_PARAM_construct_octet_string("reference", reference[i], 32), OSSL_PARAM_construct_end() };
+    OSSL_PARAM params[PARAMS_MAX];
+    EVP_SKEY *skey = EVP_SKEY_import(ours->libctx, KMSENV_KEYMGMT_DATA_KEY, NULL, OSSL_SKEYMGMT_SELECT_ALL, import);
+    EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(mac);
+    TAG got;
+    int ok = TEST_ptr(skey);
+
+    fill_params(r, NULL, 0, params);
+    if (ok)
+        ok = TEST_int_eq(EVP_MAC_init_SKEY(ctx, skey, params) && finish(ctx, &got), want->len > 0)
+             && (want->len == 0 || TEST_mem_eq(got.data, got.len, want->data, want->len));
+    EVP_MAC_CTX_free(ctx);
+    EVP_SKEY_free(skey);
+    ERR_clear_error();
+    return ok;
+}
+#else
+static int same_by_import(EVP_MAC *mac, const RECIPE *r, int i, const TAG *want)
+{
+    (void)mac, (void)r, (void)i, (void)want;
+    return 1;
+}
+#endif
+
 /* --- all MACs ------------------------------------------------------------- */
 
 /* want->len is 0 where the key does not fit: not even then is a reference used as one. */
@@ -249,7 +277,7 @@ static int same_under(EVP_MAC *theirs, EVP_MAC *mac, const RECIPE *r, int i, int
     ERR_clear_error();
     if (!had_by_argument)
         want.len = 0;
-    return same_by_object(EVP_MAC_get0_name(mac), r, i, &want);
+    return same_by_object(EVP_MAC_get0_name(mac), r, i, &want) && same_by_import(mac, r, i, &want);
 }
 
 /* Unknown, or of a data key of another length: an error, and no MAC under the bytes of the reference or the key of before. */
