@@ -32,6 +32,32 @@ static EVP_CIPHER *fetch_cipher(OSSL_LIB_CTX *ctx, const char *name, const char 
 }
 #define EVP_CIPHER_fetch(ctx, name, properties) fetch_cipher(ctx, name, properties)
 
+/* It leaves providers loaded at its end, which is fine for who runs once. */
+static OSSL_PROVIDER *loaded[8];
+static OSSL_PROVIDER *load(OSSL_LIB_CTX *ctx, const char *name)
+{
+    int i;
+
+    for (i = 0; i < COUNT(loaded); i++)
+        if (loaded[i] == NULL)
+            return loaded[i] = OSSL_PROVIDER_load(ctx, name);
+    return NULL;
+}
+
+static int unload(OSSL_PROVIDER *provider)
+{
+    int i;
+
+    for (i = 0; i < COUNT(loaded); i++)
+        if (loaded[i] == provider) {
+            loaded[i] = NULL;
+            break;
+        }
+    return OSSL_PROVIDER_unload(provider);
+}
+#define OSSL_PROVIDER_load(ctx, name)   load(ctx, name)
+#define OSSL_PROVIDER_unload(provider)  unload(provider)
+
 #undef ADD_TEST
 #define ADD_TEST(function) keep(#function, function)
 #define setup_tests   their_setup_tests
@@ -47,6 +73,15 @@ static const KMSENV_TEST_SETUP setups[] = {
     { KMSENV_TEST_LOCAL "key-references = yes\n", NULL, 1, NULL }, { KMSENV_TEST_LOCAL "key-references = yes\n", "?provider=kmsenv", 1, NULL }
 };
 
+static void unload_all(void)
+{
+    int i;
+
+    for (i = 0; i < COUNT(loaded); i++)
+        if (loaded[i] != NULL)
+            unload(loaded[i]);
+}
+
 static int test_theirs(int i)
 {
     OSSL_LIB_CTX *own = libctx;
@@ -60,6 +95,7 @@ static int test_theirs(int i)
             TEST_error("%s", theirs[n].name);
             ok = 0;
         }
+        unload_all();
     }
     libctx = own;
     kmsenv_test_free(t);
