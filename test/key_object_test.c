@@ -283,13 +283,7 @@ static int test_bad_uri(int i)
 
 static EVP_PKEY *master_key(void)
 {
-    OSSL_STORE_CTX *store = OSSL_STORE_open_ex("kms://default", t->libctx, NULL, NULL, NULL, NULL, NULL, NULL);
-    OSSL_STORE_INFO *info = store == NULL ? NULL : OSSL_STORE_load(store);
-    EVP_PKEY *pkey = info == NULL ? NULL : OSSL_STORE_INFO_get1_PKEY(info);
-
-    OSSL_STORE_INFO_free(info);
-    OSSL_STORE_close(store);
-    return pkey;
+    return kmsenv_test_load(t, "kms://default");
 }
 
 typedef int CRYPT(EVP_PKEY_CTX *ctx, unsigned char *out, size_t *outlen, const unsigned char *in, size_t inlen);

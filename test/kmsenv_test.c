@@ -11,6 +11,7 @@
 #include <openssl/err.h>
 #include <openssl/params.h>
 #include <openssl/provider.h>
+#include <openssl/store.h>
 #include "testutil.h"
 #include "kmsenv_test.h"
 
@@ -171,6 +172,17 @@ uint64_t kmsenv_test_counter(const KMSENV_TEST *t, const char *name)
         value = UINT64_MAX;
     OSSL_PROVIDER_unload(provider);
     return value;
+}
+
+EVP_PKEY *kmsenv_test_load(const KMSENV_TEST *t, const char *uri)
+{
+    OSSL_STORE_CTX *store = OSSL_STORE_open_ex(uri, t->libctx, NULL, NULL, NULL, NULL, NULL, NULL);
+    OSSL_STORE_INFO *info = store == NULL ? NULL : OSSL_STORE_load(store);
+    EVP_PKEY *pkey = info == NULL ? NULL : OSSL_STORE_INFO_get1_PKEY(info);
+
+    OSSL_STORE_INFO_free(info);
+    OSSL_STORE_close(store);
+    return pkey;
 }
 
 static size_t guarded_size(size_t n, size_t *page)

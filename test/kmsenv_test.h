@@ -38,6 +38,9 @@ int kmsenv_test_write(const KMSENV_TEST *t, const char *name, const char *text);
 /* A counter of the provider in t, UINT64_MAX if it cannot be read. */
 uint64_t kmsenv_test_counter(const KMSENV_TEST *t, const char *name);
 
+/* The first key that OSSL_STORE finds at uri; NULL, with the errors left in the queue. */
+EVP_PKEY *kmsenv_test_load(const KMSENV_TEST *t, const char *uri);
+
 /* n bytes, followed by a page that cannot be touched. */
 unsigned char *kmsenv_test_guarded(size_t n);
 void kmsenv_test_guarded_free(unsigned char *p, size_t n);

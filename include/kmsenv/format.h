@@ -51,4 +51,10 @@
 # define KMSENV_PEM_SEALED_KEY       "KMS SEALED KEY"
 # define KMSENV_PEM_LOCAL_MASTER_KEY "KMSENV LOCAL MASTER KEY"   /* raw 32 bytes; secret */
 
+/*
+ * Names the public key of a master key (its name, see kmsenv-format(5)) in certificates: an identifier of one's own, under the
+ * arc that ITU-T X.667 has for UUIDs; this one is 5011f19c-09d1-44ad-8afc-16b44d85f3b2.
+ */
+# define KMSENV_OID_MASTER_KEY       "2.25.106431409132734549086712446779119760306"
+
 #endif

@@ -64,6 +64,20 @@ KMSENV_CMK *kmsenv_cmk_new(KMSENV_DEKS *deks, const char *profile, const char *k
     return NULL;
 }
 
+KMSENV_CMK *kmsenv_cmk_new_named(KMSENV_DEKS *deks, const KMSENV_KEY_NAME *name, KMSENV_ERROR *err)
+{
+    char kms[64], key_id[64];
+    size_t i;
+
+    for (i = 0; i < deks->count; i++)
+        if (kmsenv_kms_is_own(deks->profile[i], name->kms, name->key_id, err))
+            return kmsenv_cmk_new(deks, kmsenv_kms_profile(deks->profile[i]), NULL, err);
+    if (err->reason == KMSENV_R_NONE)
+        kmsenv_error_set(err, KMSENV_R_PARAMETER_INVALID, "no profile encrypts under the key '%s' of the KMS '%s': configure one "
+                         "with that key-id", kmsenv_shown(name->key_id, key_id), kmsenv_shown(name->kms, kms));
+    return NULL;
+}
+
 int kmsenv_cmk_up_ref(KMSENV_CMK *cmk)
 {
     atomic_fetch_add_explicit(&cmk->refs, 1, memory_order_relaxed);

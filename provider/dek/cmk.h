@@ -9,6 +9,7 @@
 #ifndef KMSENV_DEK_CMK_H
 # define KMSENV_DEK_CMK_H
 # include "dek/deks.h"
+# include "dek/key_name.h"
 
 typedef struct kmsenv_cmk_st KMSENV_CMK;
 
@@ -17,6 +18,11 @@ typedef struct kmsenv_cmk_st KMSENV_CMK;
  * decrypt only. deks must outlive it. No network. NULL with err if there is no such profile, or it does not answer for the key.
  */
 KMSENV_CMK *kmsenv_cmk_new(KMSENV_DEKS *deks, const char *profile, const char *key_id, KMSENV_ERROR *err);
+/*
+ * The first profile whose own key has that name, to encrypt under it. The name may come from anybody (a certificate): nothing
+ * but what is configured is ever asked. NULL with err if there is none.
+ */
+KMSENV_CMK *kmsenv_cmk_new_named(KMSENV_DEKS *deks, const KMSENV_KEY_NAME *name, KMSENV_ERROR *err);
 int kmsenv_cmk_up_ref(KMSENV_CMK *cmk);
 void kmsenv_cmk_free(KMSENV_CMK *cmk);
 /* Do both stand for the same key? */

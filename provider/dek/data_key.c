@@ -3,6 +3,7 @@
 #include <openssl/asn1t.h>
 #include <openssl/err.h>
 #include "dek/data_key.h"
+#include "dek/der.h"
 
 #define EXTRA_MAX 4096
 
@@ -120,23 +121,6 @@ static int malformed(KMSENV_ERROR *err, const char *what)
     return kmsenv_error_set(err, KMSENV_R_MESSAGE_MALFORMED, "data key malformed: %s", what);
 }
 
-/* A text of 1..KMSENV_NAME_MAX bytes of UTF-8 without control characters. */
-static char *get_text(const ASN1_UTF8STRING *s)
-{
-    const unsigned char *p = ASN1_STRING_get0_data(s);
-    int n = ASN1_STRING_length(s), i, used;
-    unsigned long c;
-
-    if (n < 1 || n > KMSENV_NAME_MAX)
-        return NULL;
-    for (i = 0; i < n; i += used) {
-        used = UTF8_getc(p + i, n - i, &c);
-        if (used <= 0 || c < 0x20 || c == 0x7f)
-            return NULL;
-    }
-    return OPENSSL_strndup((const char *)p, (size_t)n);
-}
-
 static int get_bytes(const ASN1_OCTET_STRING *s, size_t max, unsigned char **out, size_t *outlen)
 {
     int n = ASN1_STRING_length(s);
@@ -173,9 +157,9 @@ static int get_context(const STACK_OF(PAIR) *pairs, KMSENV_CONTEXT *context, KMS
 
 static int get_wrap(const WRAP *from, KMSENV_WRAP *to, KMSENV_ERROR *err)
 {
-    if ((to->kms = get_text(from->kms)) == NULL)
+    if ((to->kms = kmsenv_der_get_text(from->kms)) == NULL)
         return malformed(err, "kms of a wrap is not a text of 1 to 512 bytes");
-    if ((to->blob.key_id = get_text(from->key_id)) == NULL)
+    if ((to->blob.key_id = kmsenv_der_get_text(from->key_id)) == NULL)
         return malformed(err, "keyId of a wrap is not a text of 1 to 512 bytes");
     if (!get_bytes(from->ciphertext, KMSENV_CIPHERTEXT_MAX, &to->blob.ciphertext, &to->blob.ciphertext_len))
         return malformed(err, "ciphertext of a wrap is not 1 to 16384 bytes");
@@ -247,11 +231,6 @@ KMSENV_DATA_KEY *kmsenv_data_key_parse(const unsigned char *der, size_t len, KMS
 
 /* --- writing -------------------------------------------------------------- */
 
-static int set_text(ASN1_STRING *s, const char *text)
-{
-    return ASN1_STRING_set(s, text, (int)strlen(text));
-}
-
 static int put_context(const KMSENV_CONTEXT *from, STACK_OF(PAIR) **to)
 {
     size_t i;
@@ -263,7 +242,8 @@ static int put_context(const KMSENV_CONTEXT *from, STACK_OF(PAIR) **to)
         return 0;
     for (i = 0; i < from->count; i++) {
         p = (PAIR *)ASN1_item_new(ASN1_ITEM_rptr(PAIR));
-        if (p == NULL || !set_text(p->name, from->name[i]) || !set_text(p->value, from->value[i]) || !sk_PAIR_push(*to, p)) {
+        if (p == NULL || !kmsenv_der_set_text(p->name, from->name[i]) || !kmsenv_der_set_text(p->value, from->value[i])
+                || !sk_PAIR_push(*to, p)) {
             ASN1_item_free((ASN1_VALUE *)p, ASN1_ITEM_rptr(PAIR));
             return 0;
         }
@@ -274,7 +254,7 @@ static int put_context(const KMSENV_CONTEXT *from, STACK_OF(PAIR) **to)
 static WRAP *make_wrap(const KMSENV_WRAP *from)
 {
     WRAP *w = (WRAP *)ASN1_item_new(ASN1_ITEM_rptr(WRAP));
-    int ok = w != NULL && set_text(w->kms, from->kms) && set_text(w->key_id, from->blob.key_id)
+    int ok = w != NULL && kmsenv_der_set_text(w->kms, from->kms) && kmsenv_der_set_text(w->key_id, from->blob.key_id)
         && ASN1_OCTET_STRING_set(w->ciphertext, from->blob.ciphertext, (int)from->blob.ciphertext_len)
         && put_context(&from->context, &w->context);
 

@@ -1,6 +1,7 @@
 #include <openssl/core_dispatch.h>
 #include <openssl/crypto.h>
 #include "entry/algorithms.h"
+#include "kmsenv/format.h"
 #include "kmsenv/params.h"
 #include "ops/cipher_envelope.h"
 #include "ops/reference_table.h"
@@ -10,6 +11,10 @@
 #define PROPERTIES "provider=kmsenv"
 /* Decoders and the like take nothing away from a FIPS user: with fips=yes as a default property they would not be found. */
 #define AROUND     "provider=kmsenv,fips=yes"
+
+/* libcrypto looks for the type of a public key by the identifier in it. */
+#define MASTER_KEY KMSENV_KEYMGMT_MASTER_KEY ":" KMSENV_OID_MASTER_KEY
+#define PUBLIC     ",structure=SubjectPublicKeyInfo"
 
 static const struct { const char *names, *description; size_t key_bits; } envelope[] = {
     { KMSENV_CIPHER_ENVELOPE ":kms-envelope-256", "Envelope under a KMS, AES-256-GCM", 256 },
@@ -27,7 +32,7 @@ struct kmsenv_tables_st {
 
 static const OSSL_ALGORITHM keymgmts[] = {
     { KMSENV_KEYMGMT_DATA_KEY, PROPERTIES, kmsenv_keymgmt_data_key_functions, "Data key wrapped by a KMS" },
-    { KMSENV_KEYMGMT_MASTER_KEY, PROPERTIES, kmsenv_keymgmt_master_key_functions, "Master key of a KMS" },
+    { MASTER_KEY, PROPERTIES, kmsenv_keymgmt_master_key_functions, "Master key of a KMS" },
     { NULL, NULL, NULL, NULL }
 };
 
@@ -36,6 +41,11 @@ static const OSSL_ALGORITHM encoders[] = {
     { KMSENV_KEYMGMT_DATA_KEY, AROUND ",output=pem,structure=PrivateKeyInfo", kmsenv_encoder_data_key_pem_functions, NULL },
     { KMSENV_KEYMGMT_DATA_KEY, AROUND ",output=der,structure=PrivateKeyInfo", kmsenv_encoder_data_key_der_functions, NULL },
     { KMSENV_KEYMGMT_DATA_KEY, AROUND ",output=text", kmsenv_encoder_data_key_text_functions, NULL },
+    { MASTER_KEY, AROUND ",output=pem" PUBLIC, kmsenv_encoder_master_key_pem_functions, NULL },
+    { MASTER_KEY, AROUND ",output=der" PUBLIC, kmsenv_encoder_master_key_der_functions, NULL },
+    { MASTER_KEY, AROUND ",output=text", kmsenv_encoder_master_key_text_functions, NULL },
+    { MASTER_KEY, AROUND ",output=pem,structure=PrivateKeyInfo", kmsenv_encoder_master_key_private_functions, NULL },
+    { MASTER_KEY, AROUND ",output=der,structure=PrivateKeyInfo", kmsenv_encoder_master_key_private_functions, NULL },
     { NULL, NULL, NULL, NULL }
 };
 
@@ -44,6 +54,7 @@ static const OSSL_ALGORITHM decoders[] = {
     { "DER", AROUND ",input=pem", kmsenv_decoder_pem_functions, NULL },
     { KMSENV_KEYMGMT_DATA_KEY, AROUND ",input=der,structure=" KMSENV_STRUCTURE_DATA_KEY, kmsenv_decoder_data_key_functions, NULL },
     { "DER", AROUND ",input=der,structure=" KMSENV_STRUCTURE_SEALED_KEY, kmsenv_decoder_sealed_key_functions, NULL },
+    { MASTER_KEY, AROUND ",input=der" PUBLIC, kmsenv_decoder_master_key_functions, NULL },
     { NULL, NULL, NULL, NULL }
 };
 
@@ -54,12 +65,12 @@ static const OSSL_ALGORITHM stores[] = {
 };
 
 static const OSSL_ALGORITHM asym_ciphers[] = {
-    { KMSENV_KEYMGMT_MASTER_KEY, PROPERTIES, kmsenv_asym_cipher_functions, "Small secrets encrypted by the KMS itself" },
+    { MASTER_KEY, PROPERTIES, kmsenv_asym_cipher_functions, "Small secrets encrypted by the KMS itself" },
     { NULL, NULL, NULL, NULL }
 };
 
 static const OSSL_ALGORITHM kems[] = {
-    { KMSENV_KEYMGMT_MASTER_KEY, PROPERTIES, kmsenv_kem_functions, "GenerateDataKey and Decrypt" },
+    { MASTER_KEY, PROPERTIES, kmsenv_kem_functions, "GenerateDataKey and Decrypt" },
     { NULL, NULL, NULL, NULL }
 };
 

@@ -1,3 +1,4 @@
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/params.h>
@@ -75,7 +76,10 @@ int kmsenv_direct_set_ctx_params(void *ctx, const OSSL_PARAM params[])
     if (params == NULL)
         return 1;
     ERR_set_mark();
-    if ((p = OSSL_PARAM_locate_const(params, KMSENV_KEM_PARAM_SECRET_LEN)) != NULL)
+    if (OSSL_PARAM_locate_const(params, OSSL_KEM_PARAM_OPERATION) != NULL)
+        ok = kmsenv_error_set(&err, KMSENV_R_PARAMETER_INVALID, "there is one key encapsulation with a master key: leave the "
+                              "operation out");
+    if (ok && (p = OSSL_PARAM_locate_const(params, KMSENV_KEM_PARAM_SECRET_LEN)) != NULL)
         ok = set_secret_len(d, p, &err);
     if (ok && (p = OSSL_PARAM_locate_const(params, KMSENV_PKEY_PARAM_CONTEXT)) != NULL)
         ok = set_context(d, p, &err);
@@ -83,16 +87,48 @@ int kmsenv_direct_set_ctx_params(void *ctx, const OSSL_PARAM params[])
     return ok || kmsenv_reporter_raise(d->provctx->reporter, &err);
 }
 
-int kmsenv_direct_init(void *ctx, void *provkey, const OSSL_PARAM params[])
+static KMSENV_CMK *get1_cmk(const KMSENV_MASTER_KEY *key, int encrypts, KMSENV_ERROR *err)
 {
-    const KMSENV_MASTER_KEY *key = provkey;
-    KMSENV_DIRECT *d = ctx;
+    const KMSENV_RUNTIME *runtime;
 
-    if (key != NULL && key->cmk != NULL && kmsenv_cmk_up_ref(key->cmk)) {
+    if (key->cmk != NULL)
+        return kmsenv_cmk_up_ref(key->cmk) ? key->cmk : NULL;
+    if (key->name.kms == NULL)
+        kmsenv_error_set(err, KMSENV_R_WRONG_STATE, "the key object is empty");
+    else if (!encrypts)
+        kmsenv_error_set(err, KMSENV_R_PARAMETER_INVALID, "this is the public half of a master key, its name: to decrypt, use "
+                         "kms:PROFILE");
+    else if ((runtime = key->provctx->runtime(key->provctx, err)) != NULL)
+        return kmsenv_cmk_new_named(runtime->deks, &key->name, err);
+    return NULL;
+}
+
+/* provkey NULL: the key that the context has. */
+static int init(KMSENV_DIRECT *d, const KMSENV_MASTER_KEY *key, int encrypts, const OSSL_PARAM params[])
+{
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    KMSENV_CMK *cmk;
+
+    if (key != NULL) {
+        ERR_set_mark();
+        cmk = get1_cmk(key, encrypts, &err);
+        ERR_pop_to_mark();
+        if (cmk == NULL)
+            return kmsenv_reporter_raise(d->provctx->reporter, &err);
         kmsenv_cmk_free(d->cmk);
-        d->cmk = key->cmk;
+        d->cmk = cmk;
     }
     return kmsenv_direct_is_ready(d) && kmsenv_direct_set_ctx_params(d, params);
+}
+
+int kmsenv_direct_encrypt_init(void *ctx, void *provkey, const OSSL_PARAM params[])
+{
+    return init(ctx, provkey, 1, params);
+}
+
+int kmsenv_direct_decrypt_init(void *ctx, void *provkey, const OSSL_PARAM params[])
+{
+    return init(ctx, provkey, 0, params);
 }
 
 int kmsenv_direct_is_ready(const KMSENV_DIRECT *d)

@@ -13,7 +13,9 @@ typedef struct kmsenv_direct_st {
 void *kmsenv_direct_newctx(void *provctx);
 void kmsenv_direct_freectx(void *ctx);
 void *kmsenv_direct_dupctx(void *ctx);
-int kmsenv_direct_init(void *ctx, void *provkey, const OSSL_PARAM params[]);
+/* To encrypt or encapsulate, for which the public half will do, and the other way round. No KMS is asked. */
+int kmsenv_direct_encrypt_init(void *ctx, void *provkey, const OSSL_PARAM params[]);
+int kmsenv_direct_decrypt_init(void *ctx, void *provkey, const OSSL_PARAM params[]);
 int kmsenv_direct_set_ctx_params(void *ctx, const OSSL_PARAM params[]);
 /* Decrypts; out NULL: *outlen is set to what may be needed. */
 int kmsenv_direct_decrypt(const KMSENV_DIRECT *d, unsigned char *out, size_t *outlen, const unsigned char *in, size_t inlen);

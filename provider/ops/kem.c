@@ -19,12 +19,18 @@ static int encapsulate(const KMSENV_DIRECT *d, unsigned char *out, size_t *outle
     return ok;
 }
 
+/* The ciphertext of a KMS has no length that the caller could know. */
+static int needs_room(KMSENV_ERROR *err, const char *what, size_t needed)
+{
+    return kmsenv_error_set(err, KMSENV_R_OUTPUT_TOO_SMALL, "the %s: no buffer, or not said how large it is, or fewer than %zu bytes",
+                            what, needed);
+}
+
 static OSSL_FUNC_kem_encapsulate_fn kem_encapsulate;
 static int kem_encapsulate(void *ctx, unsigned char *out, size_t *outlen, unsigned char *secret, size_t *secretlen)
 {
     const KMSENV_DIRECT *d = ctx;
     KMSENV_ERROR err = KMSENV_ERROR_INIT;
-    size_t n = KMSENV_CMK_OUTPUT_MAX;
     int ok;
 
     if (!kmsenv_direct_is_ready(d))
@@ -36,36 +42,31 @@ static int kem_encapsulate(void *ctx, unsigned char *out, size_t *outlen, unsign
             *secretlen = d->secret_len;
         return 1;
     }
-    if (outlen != NULL && *outlen > 0)
-        n = *outlen;
-    if (secret == NULL || (secretlen != NULL && *secretlen > 0 && *secretlen < d->secret_len)) {
-        kmsenv_error_set(&err, KMSENV_R_OUTPUT_TOO_SMALL, "the buffer for the secret needs %zu bytes", d->secret_len);
-        return kmsenv_reporter_raise(d->provctx->reporter, &err);
-    }
     ERR_set_mark();
-    ok = encapsulate(d, out, &n, secret, &err);
+    if (secret == NULL || secretlen == NULL || *secretlen < d->secret_len)
+        ok = needs_room(&err, "secret", d->secret_len);
+    else if (outlen == NULL || *outlen == 0)
+        ok = needs_room(&err, "wrapped key", KMSENV_CMK_OUTPUT_MAX);
+    else
+        ok = encapsulate(d, out, outlen, secret, &err);
     ERR_pop_to_mark();
     if (!ok)
         return kmsenv_reporter_raise(d->provctx->reporter, &err);
-    if (outlen != NULL)
-        *outlen = n;
-    if (secretlen != NULL)
-        *secretlen = d->secret_len;
+    *secretlen = d->secret_len;
     return 1;
 }
 
-/* The size query tells the largest plaintext of the KMS; the secret may be as long as the parameter says, or any that was wrapped. */
+/* The size query tells the largest plaintext of the KMS: the secret is as long as what was wrapped, by whomever. */
 static OSSL_FUNC_kem_decapsulate_fn kem_decapsulate;
 static int kem_decapsulate(void *ctx, unsigned char *out, size_t *outlen, const unsigned char *in, size_t inlen)
 {
     const KMSENV_DIRECT *d = ctx;
-    size_t n = outlen == NULL || *outlen == 0 ? d->secret_len : *outlen;
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
 
-    if (!kmsenv_direct_decrypt(d, out, &n, in, inlen))
-        return 0;
-    if (outlen != NULL)
-        *outlen = n;
-    return 1;
+    if (outlen != NULL && (out == NULL || *outlen > 0))
+        return kmsenv_direct_decrypt(d, out, outlen, in, inlen);
+    needs_room(&err, "secret", 1);
+    return kmsenv_reporter_raise(d->provctx->reporter, &err);
 }
 
 static OSSL_FUNC_kem_settable_ctx_params_fn kem_settable_ctx_params;
@@ -86,9 +87,9 @@ const OSSL_DISPATCH kmsenv_kem_functions[] = {
     { OSSL_FUNC_KEM_NEWCTX, (void (*)(void))kmsenv_direct_newctx },
     { OSSL_FUNC_KEM_FREECTX, (void (*)(void))kmsenv_direct_freectx },
     { OSSL_FUNC_KEM_DUPCTX, (void (*)(void))kmsenv_direct_dupctx },
-    { OSSL_FUNC_KEM_ENCAPSULATE_INIT, (void (*)(void))kmsenv_direct_init },
+    { OSSL_FUNC_KEM_ENCAPSULATE_INIT, (void (*)(void))kmsenv_direct_encrypt_init },
     { OSSL_FUNC_KEM_ENCAPSULATE, (void (*)(void))kem_encapsulate },
-    { OSSL_FUNC_KEM_DECAPSULATE_INIT, (void (*)(void))kmsenv_direct_init },
+    { OSSL_FUNC_KEM_DECAPSULATE_INIT, (void (*)(void))kmsenv_direct_decrypt_init },
     { OSSL_FUNC_KEM_DECAPSULATE, (void (*)(void))kem_decapsulate },
     { OSSL_FUNC_KEM_SET_CTX_PARAMS, (void (*)(void))kmsenv_direct_set_ctx_params },
     { OSSL_FUNC_KEM_SETTABLE_CTX_PARAMS, (void (*)(void))kem_settable_ctx_params },

@@ -38,15 +38,28 @@ extern const OSSL_DISPATCH kmsenv_decoder_pem_functions[];           /* PEM with
 extern const OSSL_DISPATCH kmsenv_decoder_data_key_functions[];      /* DER DataKey to a key object */
 extern const OSSL_DISPATCH kmsenv_decoder_sealed_key_functions[];    /* DER of a sealed private key to PrivateKeyInfo */
 
-/* A master key: keydata is a KMSENV_MASTER_KEY. */
+/*
+ * A master key: keydata is a KMSENV_MASTER_KEY. With cmk it came from the store, and is both halves of a key pair; without, it is
+ * its name only, a public key from wherever. Neither knows an address.
+ */
 typedef struct kmsenv_master_key_st {
     KMSENV_PROVCTX *provctx;
+    KMSENV_KEY_NAME name;              /* empty until the object is filled */
     KMSENV_CMK *cmk;
 } KMSENV_MASTER_KEY;
 KMSENV_MASTER_KEY *kmsenv_master_key_new(KMSENV_PROVCTX *provctx, const char *profile, const char *key_id, KMSENV_ERROR *err);
+/* The public half, from its DER. */
+KMSENV_MASTER_KEY *kmsenv_master_key_new_public(KMSENV_PROVCTX *provctx, const unsigned char *der, size_t len, KMSENV_ERROR *err);
 void kmsenv_master_key_free(KMSENV_MASTER_KEY *key);
+/* Hands it to the core, as kmsenv_key_emit() does. */
+int kmsenv_master_key_emit(KMSENV_MASTER_KEY *key, OSSL_CALLBACK *cb, void *cbarg);
 
 extern const OSSL_DISPATCH kmsenv_keymgmt_master_key_functions[];
+extern const OSSL_DISPATCH kmsenv_encoder_master_key_pem_functions[];
+extern const OSSL_DISPATCH kmsenv_encoder_master_key_der_functions[];
+extern const OSSL_DISPATCH kmsenv_encoder_master_key_text_functions[];
+extern const OSSL_DISPATCH kmsenv_encoder_master_key_private_functions[];   /* says that there is nothing to write */
+extern const OSSL_DISPATCH kmsenv_decoder_master_key_functions[];           /* DER SubjectPublicKeyInfo to a key object */
 extern const OSSL_DISPATCH kmsenv_asym_cipher_functions[];
 extern const OSSL_DISPATCH kmsenv_kem_functions[];
 

@@ -176,25 +176,11 @@ static int store_set_ctx_params(void *ctx, const OSSL_PARAM params[])
 static int emit_master_key(const LOADER *l, OSSL_CALLBACK *cb, void *cbarg, KMSENV_ERROR *err)
 {
     KMSENV_MASTER_KEY *key;
-    int type = OSSL_OBJECT_PKEY, ok;
 
     ERR_set_mark();
     key = kmsenv_master_key_new(l->provctx, l->profile, l->key_id, err);
     ERR_pop_to_mark();
-    if (key == NULL)
-        return 0;
-    {
-        OSSL_PARAM params[] = {
-            OSSL_PARAM_construct_int(OSSL_OBJECT_PARAM_TYPE, &type),
-            OSSL_PARAM_construct_utf8_string(OSSL_OBJECT_PARAM_DATA_TYPE, (char *)KMSENV_KEYMGMT_MASTER_KEY, 0),
-            OSSL_PARAM_construct_octet_string(OSSL_OBJECT_PARAM_REFERENCE, &key, sizeof(key)),
-            OSSL_PARAM_construct_end()
-        };
-
-        ok = cb(params, cbarg);
-    }
-    kmsenv_master_key_free(key);
-    return ok;
+    return key != NULL && kmsenv_master_key_emit(key, cb, cbarg);
 }
 
 /* The ids of everything in the keyring, if the URI named none. */
