@@ -80,6 +80,14 @@ class Common:
         for key, blob in ((made["Plaintext"], made["CiphertextBlob"]), (dek, encrypted["CiphertextBlob"])):
             self.opens(config, self.written(key, reader.Wrap("aws", self.key["KeyId"], blob, context)))
 
+    def test_key_encapsulation(self):
+        """boto3 and the master key as a key of openssl understand each other, by the URI and by the public half."""
+        made = self.kms.generate_data_key(KeyId=self.key["KeyId"], NumberOfBytes=32)
+        config = self.kms_config()
+        self.assertEqual(self.decapsulated(config, made["CiphertextBlob"]), made["Plaintext"])
+        for wrapped, secret in self.encapsulations(config):
+            self.assertEqual(self.kms.decrypt(CiphertextBlob=wrapped, KeyId=self.key["KeyId"])["Plaintext"], secret)
+
     def test_second_profile(self):
         """A key made elsewhere: AWS is asked to Encrypt it, and alone can open the message."""
         local = common.local_profile(common.local_key_file(os.path.join(self.dir, "local.pem")))

@@ -64,6 +64,28 @@ class ServerCase(common.Scenario):
         self.assertEqual((back.returncode, back.stdout == data), (0, True), back.stderr)
         return run.stdout
 
+    def key_command(self, config, *arguments, data=None):
+        run = self.openssl("pkeyutl", *arguments, data=data, config=config)
+        self.assertEqual((run.returncode, run.stderr), (0, b""), run)
+        return run.stdout
+
+    def has_encapsulation(self):
+        """Does pkeyutl? Before 3.2 it can only encrypt and decrypt with such a key, which is the same for the server."""
+        return b"-encap" in self.openssl("pkeyutl", "-help").stderr
+
+    def encapsulations(self, config):
+        """(wrapped key, secret) by the URI of the profile prod, and by its public half."""
+        public = self.file("public.pem", self.openssl("pkey", "-in", "kms:prod", "-pubout", config=config).stdout)
+        for key in (("-inkey", "kms:prod"), ("-pubin", "-inkey", public)):
+            if self.has_encapsulation():
+                path = self.file("secret")
+                yield self.key_command(config, "-encap", *key, "-secret", path), self.read(path)
+            else:
+                yield self.key_command(config, "-encrypt", *key, data=TEXT), TEXT
+
+    def decapsulated(self, config, wrapped):
+        return self.key_command(config, "-decap" if self.has_encapsulation() else "-decrypt", "-inkey", "kms:prod", data=wrapped)
+
     def doctor(self, config, environment=None):
         """(exit status, report) of `kmsenv doctor`."""
         run = subprocess.run([CLI, "doctor", "--json", "--config", config], capture_output=True, timeout=60, cwd=self.dir,

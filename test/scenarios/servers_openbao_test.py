@@ -82,6 +82,14 @@ class Wraps(VaultCase):
         with self.assertRaisesRegex(AssertionError, "message authentication failed"):
             self.decrypt(self.wrap_of(message))
 
+    def test_key_encapsulation(self):
+        """OpenBao and the master key as a key of openssl understand each other, by the URI and by the public half."""
+        made = self.api("POST", "transit/datakey/plaintext/" + self.key, {})
+        config = self.kms_config()
+        self.assertEqual(self.decapsulated(config, made["ciphertext"].encode()), base64.b64decode(made["plaintext"]))
+        for wrapped, secret in self.encapsulations(config):
+            self.assertEqual(base64.b64decode(self.api("POST", "transit/decrypt/" + self.key, {"ciphertext": wrapped.decode()})["plaintext"]), secret)
+
     def test_we_open_wraps_of_the_api(self):
         made = self.api("POST", "transit/datakey/plaintext/" + self.key, {})
         self.opens(self.kms_config(), self.written(base64.b64decode(made["plaintext"]),
