@@ -174,7 +174,7 @@ class Complete(CliScenario):
             run = self.openssl("list", "-" + kind, "-provider", "kmsenv", config=config)
             self.assertEqual(run.returncode, 0, run.stderr)
             offered[kind] = [name for line in run.stdout.decode().splitlines() if line.endswith("@ kmsenv")
-                             for name in re.findall(r"[\w-]+", line.rsplit("@", 1)[0].rsplit("IDs:", 1)[-1])]
+                             for name in re.findall(r"[\w.-]+", line.rsplit("@", 1)[0].rsplit("IDs:", 1)[-1])]
         ciphers = [name for name in offered.pop("cipher-algorithms") if not name.startswith("KMS-")]
         self.assertEqual(len(ciphers), 4)
         self.missing(ciphers, text, "ciphers")
