@@ -70,7 +70,7 @@ class ServerCase(common.Scenario):
         return run.stdout
 
     def has_encapsulation(self):
-        """Does pkeyutl? Before 3.2 it can only encrypt and decrypt with such a key, which is the same for the server."""
+        """Has pkeyutl -encap? In 3.0 it can only encrypt and decrypt with such a key, which is the same for the server."""
         return b"-encap" in self.openssl("pkeyutl", "-help").stderr
 
     def encapsulations(self, config):
