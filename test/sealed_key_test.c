@@ -242,11 +242,13 @@ static EVP_PKEY *by_d2i_pkcs8(const TEST_KEY *key, const TEST_FILES *f)
 
 /*
  * works; calls of the KMS; when it works, errors of OpenSSL's that stay behind; when the KMS cannot be used, how many errors of
- * OpenSSL's come before ours. d2i functions try three structures, and forget no error of the first two. Those that read DER from a
- * BIO read one element, which is the header of a message and not all of it.
+ * OpenSSL's come before ours. On OpenSSL 3.0 d2i functions try three structures, and forget no error of the first two; later
+ * versions try one, and forget more errors of the store. Those that read DER from a BIO read one element, which is the header
+ * of a message and not all of it.
  */
 #define RSA_ONLY  1
 #define NO_ED     2    /* there are no such functions for ED25519 */
+#define FROM_3_5  8    /* works there: DER for which PKCS#8 is asked; on 3.0 libcrypto leaves our decoder out */
 #define NO_OLD    4    /* with an older error in the queue, PEM_read_bio_PrivateKey() looks no further than the first block */
 static const struct { const char *name; LOAD *load; int works, calls, left, before, flags; } ways[] = {
     { "PEM_read_bio_PrivateKey, memory", by_pem_memory, 1, 1, 0, 0, 0 },
@@ -280,7 +282,7 @@ static const struct { const char *name; LOAD *load; int works, calls, left, befo
     { "OSSL_DECODER PEM, another type", by_decoder_wrong_type, 0, 1, 0, 0, 0 },
     { "OSSL_DECODER PEM, PKCS#8", by_decoder_pkcs8, 0, 0, 0, 0, 0 },
     { "OSSL_DECODER PEM, type-specific", by_decoder_type_specific, 0, 0, 0, 0, 0 },
-    { "OSSL_DECODER DER, PKCS#8", by_decoder_der_pkcs8, 0, 0, 0, 0, 0 },
+    { "OSSL_DECODER DER, PKCS#8", by_decoder_der_pkcs8, 0, 1, 0, 0, FROM_3_5 },
     { "PEM_read_bio_PKCS8_PRIV_KEY_INFO", by_pem_pkcs8, 0, 0, 0, 0, 0 },
     { "d2i_PKCS8_PRIV_KEY_INFO", by_d2i_pkcs8, 0, 0, 0, 0, 0 }
 };
@@ -335,9 +337,19 @@ static int has_old_error(const OUTCOME *out)
     return TEST_int_ge(out->n, 1) && TEST_int_eq(ERR_GET_LIB(out->codes[0]), ERR_LIB_USER) && TEST_int_eq(ERR_GET_REASON(out->codes[0]), 42);
 }
 
+static int is_3_5(void)
+{
+    return OpenSSL_version_num() >= 0x30500000;
+}
+
+static int works_here(int way)
+{
+    return ways[way].works || ((ways[way].flags & FROM_3_5) != 0 && is_3_5());
+}
+
 static int check_way(int way, const TEST_KEY *key, int old)
 {
-    int works = ways[way].works && !(old && (ways[way].flags & NO_OLD) != 0), ok;
+    int works = works_here(way) && !(old && (ways[way].flags & NO_OLD) != 0), left = is_3_5() ? 0 : ways[way].left, ok;
     OUTCOME plain, sealed;
 
     load(way, key, &key->plain, old, &plain);
@@ -345,7 +357,7 @@ static int check_way(int way, const TEST_KEY *key, int old)
     ok = TEST_size_t_eq(plain.calls, 0) && (!old || (has_old_error(&plain) && has_old_error(&sealed)));
     if (works)
         ok = ok && test_key_is(key, plain.pkey) && test_key_is(key, sealed.pkey) && TEST_int_eq(plain.n, old)
-             && TEST_int_eq(sealed.n, old + ways[way].left) && TEST_size_t_eq(sealed.calls, (size_t)ways[way].calls)
+             && TEST_int_eq(sealed.n, old + left) && TEST_size_t_eq(sealed.calls, (size_t)ways[way].calls)
              && TEST_int_eq(sealed.ours, 0);
     else
         ok = ok && TEST_ptr_null(sealed.pkey) && TEST_size_t_le(sealed.calls, (size_t)ways[way].calls) && TEST_int_le(sealed.ours, 1);
@@ -380,6 +392,18 @@ static KMSENV_TEST *use(KMSENV_TEST *other)
     return before;
 }
 
+/* Where the first error of ours has to be: later versions than 3.0 may forget those that were before it, or leave some behind it. */
+static int place_of_ours(int way, int old, const OUTCOME *out)
+{
+    int at = old;
+
+    if (!is_3_5())
+        return old + ways[way].before;
+    while (at < out->n && at < old + ways[way].before && !is_ours(out->codes[at]))
+        at++;
+    return at;
+}
+
 /* The program's own error stays; then, there is one of ours. */
 static int test_way_with_kms_down(int way)
 {
@@ -388,9 +412,9 @@ static int test_way_with_kms_down(int way)
     OUTCOME sealed;
     int old, ok = 1, at;
 
-    for (old = 0; old < 2 && ways[way].calls > 0 && ok; old++) {
+    for (old = 0; old < 2 && (ways[way].flags & FROM_3_5 ? is_3_5() : ways[way].calls > 0) && ok; old++) {
         load(way, key, &key->sealed, old, &sealed);
-        at = old + ways[way].before;
+        at = place_of_ours(way, old, &sealed);
         ok = TEST_ptr_null(sealed.pkey) && (!old || has_old_error(&sealed));
         if (!old || (ways[way].flags & NO_OLD) == 0)
             ok = ok && TEST_int_eq(sealed.ours, 1) && TEST_int_lt(at, sealed.n) && TEST_true(is_ours(sealed.codes[at]))

@@ -45,6 +45,9 @@ OSSL_CORE_MAKE_FUNC(void *, skeymgmt_generate, (void *provctx, const OSSL_PARAM 
 OSSL_CORE_MAKE_FUNC(const char *, skeymgmt_get_key_id, (void *keydata))
 # endif
 
+# ifndef OSSL_OBJECT_PARAM_INPUT_TYPE
+#  define OSSL_OBJECT_PARAM_INPUT_TYPE            "input-type"
+# endif
 # ifndef OSSL_OBJECT_SKEY
 #  define OSSL_OBJECT_SKEY                        5
 # endif

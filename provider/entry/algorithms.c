@@ -1,5 +1,6 @@
 #include <openssl/core_dispatch.h>
 #include <openssl/crypto.h>
+#include "compat/core_version.h"
 #include "entry/algorithms.h"
 #include "kmsenv/format.h"
 #include "kmsenv/params.h"
@@ -49,11 +50,15 @@ static const OSSL_ALGORITHM encoders[] = {
     { NULL, NULL, NULL, NULL }
 };
 
-/* libcrypto chains decoders by name: what one is called is what the next one takes. */
+/*
+ * libcrypto chains decoders by name: what one is called is what the next one takes. Each is in the chain of every key that
+ * a process loads, and costs it something: ops/decoder.c. The first is for OpenSSL 3.5 and later only.
+ */
 static const OSSL_ALGORITHM decoders[] = {
+    { "DER", AROUND ",input=der", kmsenv_decoder_der_functions, NULL },
     { "DER", AROUND ",input=pem", kmsenv_decoder_pem_functions, NULL },
-    { KMSENV_KEYMGMT_DATA_KEY, AROUND ",input=der,structure=" KMSENV_STRUCTURE_DATA_KEY, kmsenv_decoder_data_key_functions, NULL },
-    { "DER", AROUND ",input=der,structure=" KMSENV_STRUCTURE_SEALED_KEY, kmsenv_decoder_sealed_key_functions, NULL },
+    { KMSENV_KEYMGMT_DATA_KEY, AROUND ",input=der,structure=" KMSENV_STRUCTURE, kmsenv_decoder_data_key_functions, NULL },
+    { "DER", AROUND ",input=der,structure=" KMSENV_STRUCTURE, kmsenv_decoder_sealed_key_functions, NULL },
     { MASTER_KEY, AROUND ",input=der" PUBLIC, kmsenv_decoder_master_key_functions, NULL },
     { NULL, NULL, NULL, NULL }
 };
@@ -74,7 +79,7 @@ static const OSSL_ALGORITHM kems[] = {
     { NULL, NULL, NULL, NULL }
 };
 
-const OSSL_ALGORITHM *kmsenv_algorithms_query(int operation_id)
+const OSSL_ALGORITHM *kmsenv_algorithms_query(int operation_id, unsigned core_version)
 {
     static const struct { int operation; const OSSL_ALGORITHM *algorithms; } table[] = {
         { OSSL_OP_KEYMGMT, keymgmts }, { OSSL_OP_ENCODER, encoders }, { OSSL_OP_DECODER, decoders }, { OSSL_OP_STORE, stores },
@@ -82,6 +87,8 @@ const OSSL_ALGORITHM *kmsenv_algorithms_query(int operation_id)
     };
     size_t i;
 
+    if (operation_id == OSSL_OP_DECODER && core_version < KMSENV_CORE_VERSION(3, 5))
+        return decoders + 1;
     for (i = 0; i < sizeof(table) / sizeof(table[0]); i++)
         if (table[i].operation == operation_id)
             return table[i].algorithms;

@@ -5,8 +5,11 @@
 # include <openssl/core.h>
 # include "ops/provctx.h"
 
-/* Everything but ciphers, MACs and the managements of their keys, which depends on nothing. NULL if there is nothing for that operation. */
-const OSSL_ALGORITHM *kmsenv_algorithms_query(int operation_id);
+/*
+ * Everything but ciphers, MACs and the managements of their keys, which depends on nothing but OpenSSL's version. NULL if
+ * there is nothing for that operation.
+ */
+const OSSL_ALGORITHM *kmsenv_algorithms_query(int operation_id, unsigned core_version);
 
 /* The ciphers and MACs of a provider context. Immutable; made when one is first asked for. */
 typedef struct kmsenv_tables_st KMSENV_TABLES;

@@ -9,6 +9,7 @@
 #include <openssl/err.h>
 #include <openssl/params.h>
 #include "compat/core_dispatch.h"
+#include "compat/core_version.h"
 #include "core/secret.h"
 #include "entry/algorithms.h"
 #include "entry/runtime.h"
@@ -160,7 +161,7 @@ static const OSSL_ALGORITHM *provider_query_operation(void *vprovider, int opera
 
     *no_store = 0;
     if (operation_id != OSSL_OP_CIPHER && operation_id != OSSL_OP_MAC && operation_id != OSSL_OP_SKEYMGMT)
-        return kmsenv_algorithms_query(operation_id);
+        return kmsenv_algorithms_query(operation_id, p->provctx.core_version);
     if ((tables = get_tables(p)) == NULL) {
         *no_store = 1;      /* libcrypto remembers an answer, and would not ask again */
         kmsenv_error_set(&err, KMSENV_R_OUT_OF_MEMORY, "no memory for the tables of ciphers and MACs: key references do not work");
@@ -265,6 +266,7 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
     for (fn = in; fn->function_id != 0; fn++)
         if (fn->function_id == OSSL_FUNC_CORE_GET_PARAMS)
             p->source.get_params = OSSL_FUNC_core_get_params(fn);
+    p->provctx.core_version = kmsenv_core_version(handle, p->source.get_params);
     kmsenv_core_bio_init(&p->provctx.bio, in);
     p->provctx.block_size = block_size_of(&p->source);
     p->provctx.runtime = get_runtime;

@@ -31,12 +31,12 @@ extern const OSSL_DISPATCH kmsenv_encoder_data_key_pem_functions[];
 extern const OSSL_DISPATCH kmsenv_encoder_data_key_der_functions[];
 extern const OSSL_DISPATCH kmsenv_encoder_data_key_text_functions[];
 
-/* Between the two steps of decoding. */
-# define KMSENV_STRUCTURE_DATA_KEY   "KmsDataKey"
-# define KMSENV_STRUCTURE_SEALED_KEY "KmsEnvelope"
+/* Between the two steps of decoding: a DataKey or a message. */
+# define KMSENV_STRUCTURE "KmsEnvelope"
 extern const OSSL_DISPATCH kmsenv_decoder_pem_functions[];           /* PEM with a label of ours to DER */
 extern const OSSL_DISPATCH kmsenv_decoder_data_key_functions[];      /* DER DataKey to a key object */
 extern const OSSL_DISPATCH kmsenv_decoder_sealed_key_functions[];    /* DER of a sealed private key to PrivateKeyInfo */
+extern const OSSL_DISPATCH kmsenv_decoder_der_functions[];           /* the same, where another structure is asked for */
 
 /*
  * A master key: keydata is a KMSENV_MASTER_KEY. With cmk it came from the store, and is both halves of a key pair; without, it is

@@ -33,6 +33,7 @@ struct kmsenv_provctx_st {
     KMSENV_REPORTER *reporter;
     KMSENV_CRYPTO *crypto;
     KMSENV_COUNTERS counters;
+    unsigned core_version;              /* compat/core_version.h */
     size_t block_size;
     int ordinary_names;                 /* setting key-references, as far as it can be known at init */
     KMSENV_CORE_BIO bio;

@@ -86,9 +86,10 @@ class SealedOpenssl(SealedScenario):
         yield ["req", "-new", "-key", "sealed.pem", "-subj", "/CN=a", "-out", "csr.out"], [["req", "-in", "csr.out", "-verify", "-noout"]]
         yield ["req", "-x509", "-key", "sealed.pem", "-subj", "/CN=localhost", "-out", "x509.out"], \
               [["verify", "-check_ss_sig", "-CAfile", "x509.out", "x509.out"]]
-        yield ["x509", "-req", "-in", "other.csr", "-CA", "cert.pem", "-CAkey", "sealed.pem", "-set_serial", "7", "-out", "signed.out"], \
+        none = ["-extfile", "/dev/null"]     # 4.0 takes the settings at the beginning of OPENSSL_CONF for extensions
+        yield ["x509", "-req", "-in", "other.csr", "-CA", "cert.pem", "-CAkey", "sealed.pem", "-set_serial", "7", "-out", "signed.out", *none], \
               [["verify", "-CAfile", "cert.pem", "signed.out"]]
-        yield ["x509", "-in", "cert.pem", "-signkey", "sealed.pem", "-out", "again.out"], [["verify", "-CAfile", "again.out", "again.out"]]
+        yield ["x509", "-in", "cert.pem", "-signkey", "sealed.pem", "-out", "again.out", *none], [["verify", "-CAfile", "again.out", "again.out"]]
         yield ["ca", "-config", "ca.cnf", "-batch", "-notext", "-in", "other.csr", "-out", "ca.out"], [["verify", "-CAfile", "cert.pem", "ca.out"]]
         yield ["ca", "-config", "ca.cnf", "-gencrl", "-out", "crl.out"], [["crl", "-in", "crl.out", "-CAfile", "cert.pem", "-noout"]]
         yield ["ocsp", "-index", "index", "-CA", "cert.pem", "-rsigner", "cert.pem", "-rkey", "sealed.pem", "-reqin", "ocsp.req", "-respout", "ocsp.out"], \
@@ -194,18 +195,18 @@ class SealedOpenssl(SealedScenario):
         return run.stdout.decode()
 
     def test_tls(self):
-        signature = {"rsa": "RSA-PSS", "p-256": "ECDSA", "ed25519": "ed25519"}
+        signature = {"rsa": "(RSA-PSS|rsa_pss_rsae_sha256)", "p-256": "(ECDSA|ecdsa_secp256r1_sha256)", "ed25519": "ed25519"}   # 3.0, later
         for kind in TLS_KEYS:
             with self.subTest(kind):
                 self.make(kind)
                 _, address = self.server("-cert", "cert.pem", "-key", "sealed.pem")
-                self.assertIn("Peer signature type: " + signature[kind], self.client(address))
+                self.assertRegex(self.client(address), "Peer signature type: " + signature[kind])
                 self.assertEqual((self.kms.calls("Decrypt"), self.kms.calls()), (1, 1))
                 server, address = self.server("-cert", "cert.pem", "-key", "key.pem", "-CAfile", "cert.pem", "-Verify", "1", "-verify_return_error",
                                               config=self.stock)
                 self.client(address, "-cert", "cert.pem", "-key", "sealed.pem", config=self.conf)
                 self.assertEqual((self.kms.calls("Decrypt"), self.kms.calls()), (2, 2))
-                self.assertIn("Peer signature type: " + signature[kind], server.communicate(timeout=20)[0].decode())
+                self.assertRegex(server.communicate(timeout=20)[0].decode(), "Peer signature type: " + signature[kind])
 
     # --- without the KMS
 
