@@ -25,13 +25,18 @@ static char *text_with(const char *before, const char *after)
     return text;
 }
 
-static EVP_PKEY *read_text(const char *text)
+static EVP_PKEY *read_text_of(const KMSENV_TEST *where, const char *text, const char *propq)
 {
     BIO *bio = BIO_new_mem_buf(text, -1);
-    EVP_PKEY *pkey = PEM_read_bio_PrivateKey_ex(bio, NULL, NULL, NULL, t->libctx, NULL);
+    EVP_PKEY *pkey = PEM_read_bio_PrivateKey_ex(bio, NULL, NULL, NULL, where->libctx, propq);
 
     BIO_free(bio);
     return pkey;
+}
+
+static EVP_PKEY *read_text(const char *text)
+{
+    return read_text_of(t, text, NULL);
 }
 
 /* Text before a key, as OpenSSL itself passes over it: some of it looks like the beginning of a block. */
@@ -122,6 +127,52 @@ static int test_like_a_data_key(void)
         && TEST_str_eq(ERR_lib_error_string(e), "DECODER routines") && (ERR_clear_error(), 1);
 }
 
+/* --- properties ----------------------------------------------------------- */
+
+/* From 3.5 on, decoders that are called like a type of key have to match: that of data keys, not that of sealed keys. */
+static const struct { const char *properties; int data_key_until_3_5; } queries[] = {
+    { "fips=yes", 0 }, { "?fips=yes", 0 }, { "provider=default", 1 }, { "?provider=default", 0 }, { "?provider=kmsenv", 0 }
+};
+
+static char *data_key_text(void)
+{
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(t->libctx, KMSENV_KEYMGMT_DATA_KEY, NULL);
+    EVP_PKEY *pkey = NULL;
+    BIO *bio = BIO_new(BIO_s_mem());
+    char *data, *text = NULL;
+    long n;
+
+    if (TEST_int_gt(EVP_PKEY_keygen_init(ctx), 0) && TEST_int_gt(EVP_PKEY_keygen(ctx, &pkey), 0)
+            && TEST_true(PEM_write_bio_PrivateKey(bio, pkey, NULL, NULL, 0, NULL, NULL)) && (n = BIO_get_mem_data(bio, &data)) > 0)
+        text = OPENSSL_strndup(data, (size_t)n);
+    BIO_free(bio);
+    EVP_PKEY_free(pkey);
+    EVP_PKEY_CTX_free(ctx);
+    return text;
+}
+
+/* As default properties of the library context, and as those of the call. */
+static int test_properties(int i)
+{
+    KMSENV_TEST_SETUP setup = { KMSENV_TEST_LOCAL, i % 2 == 0 ? queries[i / 2].properties : NULL, 0, t };
+    const char *propq = i % 2 == 0 ? NULL : queries[i / 2].properties;
+    int found = !queries[i / 2].data_key_until_3_5 || OpenSSL_version_num() < 0x30500000, ok;
+    KMSENV_TEST *there = kmsenv_test_new_ex(&setup);
+    char *text = text_with("", ""), *data_key = data_key_text();
+    EVP_PKEY *pkey = NULL, *other = NULL;
+
+    ok = TEST_ptr(there) && TEST_ptr(text) && TEST_ptr(data_key) && TEST_ptr(pkey = read_text_of(there, text, propq))
+        && TEST_int_eq(EVP_PKEY_eq(pkey, rsa), 1) && TEST_true(kmsenv_test_no_error())
+        && TEST_int_eq((other = read_text_of(there, data_key, propq)) != NULL, found);
+    ERR_clear_error();
+    EVP_PKEY_free(pkey);
+    EVP_PKEY_free(other);
+    OPENSSL_free(text);
+    OPENSSL_free(data_key);
+    kmsenv_test_free(there);
+    return ok;
+}
+
 int setup_tests(void)
 {
     PKCS8_PRIV_KEY_INFO *info;
@@ -140,6 +191,7 @@ int setup_tests(void)
     ADD_ALL_TESTS(test_sealed_in_old_form, 2);
     ADD_TEST(test_too_large);
     ADD_TEST(test_like_a_data_key);
+    ADD_ALL_TESTS(test_properties, 2 * (int)(sizeof(queries) / sizeof(queries[0])));
     return ok;
 }
 
