@@ -3,7 +3,8 @@ import collections
 
 # bar: (for OpenSSL before 3.5, from 3.5 on), None = information only. better: which side of the bar is good.
 # unit: of a difference; a ratio has none. noise: the row that shows what the machine does by itself.
-Row = collections.namedtuple("Row", "name text bar better unit noise", defaults=(None, "less", "", None))
+# since: the first OpenSSL that has it.
+Row = collections.namedtuple("Row", "name text bar better unit noise since", defaults=(None, "less", "", None, (3, 0)))
 
 AT_MOST, AT_LEAST = "less", "more"
 
@@ -39,6 +40,7 @@ ROWS = [
     Row("reference-rekey-1024", "by reference, re-keyed for each 1 KiB: ns of raw over ours", (0.99, 0.99), AT_LEAST, noise="noise-message"),
     Row("reference-rekey-64", "by reference, re-keyed for each 64 B: ns more than raw", (160, 160), unit="ns", noise="noise-message"),
     Row("reference-fresh-1024", "by reference, a new context for each 1 KiB: ns of raw over ours", None, AT_LEAST, noise="noise-message"),
+    Row("reference-object-1024", "by reference, re-keyed for each 1 KiB with a key object (EVP_SKEY): ns of raw over ours", None, AT_LEAST, noise="noise-message", since=(3, 5)),
     Row("reference-mac-1024", "HMAC-SHA-256 by reference, re-keyed for each 1 KiB: ns of plain over ours", None, AT_LEAST, noise="noise-message"),
     Row("tls-noise", "A/A: TLS 1.3 handshakes"),
     Row("tls-1.3", "TLS 1.3 handshakes per CPU second, ordinary ciphers from kmsenv over without it", (0.98, 0.98), AT_LEAST, noise="tls-noise"),

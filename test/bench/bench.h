@@ -22,6 +22,9 @@ EVP_CIPHER *bench_envelope_cipher(void);
 /* The reference to a new data key in the keyring; AES-256-GCM by reference, and such a one. */
 void bench_reference(unsigned char key[32]);
 EVP_CIPHER *bench_reference_cipher(unsigned char key[32]);
+/* A key object (EVP_SKEY) of a reference, since OpenSSL 3.5, and what EVP_CipherInit_ex2(ctx, NULL, key, iv, ...) is with one. */
+void *bench_key_object(const unsigned char reference[32]);
+int bench_key_object_init(EVP_CIPHER_CTX *ctx, void *object, const unsigned char iv[12], int sealing);
 /* Loads the provider; checks that what answers is really kmsenv. */
 void bench_load_provider(OSSL_LIB_CTX *libctx);
 

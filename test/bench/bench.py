@@ -108,6 +108,8 @@ def reference(bench, row):
         return bench.program("bench_evp", bench.rounds, "stream", bench.mib, {"1k": 1024, "4k": 4096}[size], "encrypt", "hot", "reference")
     if kind == "mac":
         return bench.program("bench_evp", bench.rounds, "mac", size, "reference")
+    if kind == "object":
+        return bench.program("bench_evp", bench.rounds, "message", size, "encrypt", "reused", "object")
     manner = {"rekey": "reused", "fresh": "fresh"}[kind]
     return bench.program("bench_evp", bench.rounds, "message", size, "encrypt", manner, "reference")
 
@@ -249,6 +251,9 @@ def measure_all(bench, rows):
     measuring = Measuring(bench, {row.name for row in rows})
     faults = 0
     for row in rows:
+        if numbers < row.since:
+            print("%-28s needs OpenSSL %d.%d" % (row.name, *row.since))
+            continue
         try:
             print(report.line(row, *measuring.row(row)), flush=True)
         except (RuntimeError, subprocess.SubprocessError, OSError) as error:

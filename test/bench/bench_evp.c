@@ -10,7 +10,7 @@ static const struct {
     void (*run)(unsigned long rounds, char **argv);
 } commands[] = {
     { "stream", "MIB UPDATE encrypt|decrypt hot|arrays envelope|reference|raw", 5, bench_stream },
-    { "message", "SIZE encrypt|decrypt reused|renamed|fresh envelope|reference|raw", 4, bench_message },
+    { "message", "SIZE encrypt|decrypt reused|renamed|fresh envelope|reference|object|raw", 4, bench_message },
     { "mac", "SIZE reference|raw", 2, bench_mac },
     { "threads", "envelope|raw wall|cpu", 2, bench_threads },
     { "pem", "rsa|ec envelope|sealed|raw", 2, bench_pem },

@@ -3,6 +3,7 @@
  *   reused   one context, init(NULL, key, iv): what a caller in a hurry does
  *   renamed  one context, init(cipher, key, iv): libcrypto 3.0 throws the provider's context away
  *   fresh    a new EVP_CIPHER_CTX for each
+ * By reference, the key may also be a key object ("object").
  */
 #include <string.h>
 #include "bench.h"
@@ -18,6 +19,7 @@ typedef struct message_st {
     EVP_CIPHER_CTX *ctx[2];
     int sealing, is_envelope[2];
     MANNER manner;
+    void *object;                  /* side 0 is keyed with it */
     size_t size;
     unsigned long count;
     unsigned char in[SIZE_MAXIMUM], out[SIZE_MAXIMUM + BENCH_HEADER_ROOM];
@@ -28,16 +30,24 @@ typedef struct message_st {
 static unsigned char key[2][32];      /* of each side */
 static const unsigned char iv[12] = { 7 };
 
+static int init(const MESSAGE *m, EVP_CIPHER_CTX *ctx, int side)
+{
+    const EVP_CIPHER *cipher = m->manner == REUSED ? NULL : m->cipher[side];
+
+    if (side == 0 && m->object != NULL)
+        return bench_key_object_init(ctx, m->object, iv, m->sealing);
+    return EVP_CipherInit_ex2(ctx, cipher, key[side], m->is_envelope[side] ? NULL : iv, m->sealing, NULL);
+}
+
 static void one(MESSAGE *m, int side)
 {
     int is_raw = !m->is_envelope[side], first, last;
     EVP_CIPHER_CTX *ctx = m->manner == FRESH ? EVP_CIPHER_CTX_new() : m->ctx[side];
-    const EVP_CIPHER *cipher = m->manner == REUSED ? NULL : m->cipher[side];
     const unsigned char *in = m->sealing ? m->in : m->message[side];
     size_t n = m->sealing ? m->size : m->message_len[side];
     int ok;
 
-    ok = ctx != NULL && EVP_CipherInit_ex2(ctx, cipher, key[side], is_raw ? iv : NULL, m->sealing, NULL)
+    ok = ctx != NULL && init(m, ctx, side)
         && (!is_raw || m->sealing || EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, 16, m->tag))
         && EVP_CipherUpdate(ctx, m->out, &first, in, (int)n)
         && EVP_CipherFinal_ex(ctx, m->out + first, &last)
@@ -94,6 +104,8 @@ void bench_message(unsigned long rounds, char **argv)
     m.is_envelope[0] = strcmp(argv[3], "envelope") == 0;
     m.cipher[0] = strcmp(argv[3], "raw") == 0 ? m.cipher[1]
                   : m.is_envelope[0] ? bench_envelope_cipher() : bench_reference_cipher(key[0]);
+    if (strcmp(argv[3], "object") == 0)
+        m.object = bench_key_object(key[0]);
     memset(m.in, 0x5a, sizeof(m.in));
     for (i = 0; i < 2; i++)
         bench_check((m.ctx[i] = EVP_CIPHER_CTX_new()) != NULL
