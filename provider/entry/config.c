@@ -21,7 +21,8 @@ const KMSENV_SETTING kmsenv_provider_settings[] = {
       "Log2 of the segment size of new messages. Small segments are verified early and can be read by range; each costs 17 bytes." },
     { "key-references", KMSENV_BOOLEAN, "no", 0, 0, NULL,
       "Offer the ordinary ciphers (AES-256-GCM and all others with a key of 16 bytes or more) and MACs (HMAC, CMAC, GMAC, KMAC and all "
-      "others) as well, so that a key reference in place of a key works in any program. Other keys pass through." },
+      "others) as well, so that a key reference in place of a key works in any program. Other keys pass through. "
+      "The types AES and GENERIC-SECRET of symmetric key objects come with them." },
     { "audit-log", KMSENV_TEXT, NULL, 0, 0, "an absolute path, or syslog",
       "Where one JSON line per KMS operation is written." },
     { "crypto-provider", KMSENV_TEXT, "default", 0, 0, "the name of an OpenSSL provider such as default or fips",

@@ -75,6 +75,8 @@ static int init(REFERENCE *r, OSSL_FUNC_cipher_encrypt_init_fn *inner_init, cons
     const unsigned char *secret;
     int found = 0;
 
+    if (params != NULL)
+        r->keylen = 0;
     secret = key == NULL ? NULL : resolve(r, key, keylen, &found);
     if (key != NULL)
         r->refused = found && secret == NULL;
@@ -107,6 +109,8 @@ static int skey_init(REFERENCE *r, OSSL_FUNC_cipher_encrypt_init_fn *inner_init,
     if (length != get_key_length(r))
         return kmsenv_skey_unsuitable(skey, length, r->keylen);
     r->refused = 0;
+    if (params != NULL)
+        r->keylen = 0;
     return inner_init(r->inner, bytes, length, iv, ivlen, params);
 }
 

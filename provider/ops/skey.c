@@ -87,8 +87,10 @@ static __attribute__((noinline)) int ask(const KMSENV_SKEY *skey, KMSENV_DEK **h
         dek = skey->in_keyring ? kmsenv_deks_get_by_id(runtime->deks, key->id, key->length, *held, &err)
                                : kmsenv_deks_get_to_decrypt(runtime->deks, NULL, skey->key->der, skey->key->der_len, *held, &err);
     ERR_pop_to_mark();
-    if (dek == NULL)
+    if (dek == NULL) {
+        kmsenv_error_prefix(&err, "key object: ");
         return kmsenv_reporter_raise(skey->provctx->reporter, &err);
+    }
     if (dek != *held)
         kmsenv_dek_free(*held);
     *held = dek;
