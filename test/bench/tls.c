@@ -23,7 +23,7 @@ static void handshake(SSL_CTX *server_ctx, SSL_CTX *client_ctx)
 {
     SSL *server = SSL_new(server_ctx), *client = SSL_new(client_ctx);
     char text[16] = "a record of data", back[16];
-    BIO *one, *other;
+    BIO *one = NULL, *other = NULL;
     int i;
 
     bench_check(server != NULL && client != NULL && BIO_new_bio_pair(&one, 0, &other, 0), "a connection");
@@ -88,7 +88,7 @@ static void set_up(TLS *t, int side, OSSL_LIB_CTX *libctx, const char *version)
 /* argv[0]: "1.2" or "1.3"; argv[1]: "references" (KMSENV_KEY_REFERENCES=yes is in the environment) or, for noise, "raw" */
 void bench_tls(unsigned long rounds, char **argv)
 {
-    EVP_CIPHER *cipher;
+    EVP_CIPHER *cipher = NULL;
     OSSL_LIB_CTX *libctx;
     TLS t;
     int i;
