@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <openssl/conf.h>
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/params.h>
 #include <openssl/provider.h>
@@ -106,6 +107,14 @@ static int write_config(const KMSENV_TEST *t, const char *name, const KMSENV_TES
     return TEST_int_lt(n, (int)sizeof(text)) && kmsenv_test_write(t, name, text);
 }
 
+/* Tests of one OpenSSL must not pass with another that happens to be found. */
+static int runs_with_the_right_openssl(void)
+{
+    const char *version = getenv("KMSENV_TEST_OPENSSL_VERSION");
+
+    return version == NULL || TEST_str_eq(OpenSSL_version(OPENSSL_VERSION_STRING), version);
+}
+
 KMSENV_TEST *kmsenv_test_new_ex(const KMSENV_TEST_SETUP *setup)
 {
     KMSENV_TEST *t = calloc(1, sizeof(*t));
@@ -121,7 +130,7 @@ KMSENV_TEST *kmsenv_test_new_ex(const KMSENV_TEST_SETUP *setup)
     snprintf(path, sizeof(path), "%s/%s", t->dir, name);
     OPENSSL_load_builtin_modules();
     /* Where the provider looks for settings that nothing accepts. */
-    if (!write_config(t, name, setup)
+    if (!runs_with_the_right_openssl() || !write_config(t, name, setup)
             || !TEST_int_eq(setenv("OPENSSL_CONF", path, 1), 0)
             || !TEST_ptr(t->libctx = OSSL_LIB_CTX_new())
             || !TEST_true(OSSL_LIB_CTX_load_config(t->libctx, path))

@@ -22,7 +22,24 @@ class CliScenario(common.Scenario):
             os.chmod(folder, 0o755)
             type(self).for_others = shutil.copy(CLI, folder)
             os.chmod(self.for_others, 0o755)
+            if common.MODULES:
+                type(self).for_others = self.with_libraries(self.for_others, folder)
         return self.for_others
+
+    def with_libraries(self, program, folder):
+        """The program's own loader and libraries are where its build is (test/run --openssl): copies of them, and what starts it with them."""
+        loader = ""
+        for path in common.libraries(program):
+            copy = shutil.copy(path, folder)
+            os.chmod(copy, 0o755)
+            if os.path.basename(path) == "loader":
+                loader = copy
+        self.assertTrue(loader)
+        script = os.path.join(folder, "start")
+        with open(script, "w", encoding="utf-8") as out:
+            out.write('#!/bin/sh\nexec %s --library-path %s %s "$@"\n' % (loader, folder, program))
+        os.chmod(script, 0o755)
+        return script
 
     def cli(self, *arguments, data=None, environment=None, timeout=60, **more):
         return subprocess.run([self.program(more.get("user")), *arguments], input=data, capture_output=True, timeout=timeout, cwd=self.dir,

@@ -7,6 +7,7 @@ import atexit
 import base64
 import json
 import os
+import re
 import select
 import shutil
 import struct
@@ -26,6 +27,17 @@ from standin import StandIn  # noqa: E402,F401
 
 TEXT = b"some data to protect"
 OPENSSL = os.environ.get("KMSENV_TEST_OPENSSL", "/usr/bin/openssl")
+
+
+def _version():
+    said = os.environ.get("KMSENV_TEST_OPENSSL_VERSION") or subprocess.run(
+        [OPENSSL, "version"], capture_output=True, text=True, timeout=60, check=True).stdout.split()[1]
+    return tuple(int(number) for number in said.split("-")[0].split("."))
+
+
+VERSION = _version()     # of OpenSSL: what is expected can differ
+MODULES = os.environ.get("KMSENV_TEST_OPENSSL_MODULES")     # where OpenSSL's own are, if not in their usual place
+LINKING = os.environ.get("KMSENV_TEST_LINKING", "").split()   # words for cc, before "-lcrypto"
 BUILD = os.environ.get("KMSENV_TEST_BUILD") or os.environ.get("KMSENV_BUILD", "")
 MODULE_DIR = os.environ.get("KMSENV_TEST_MODULE_DIR") or os.environ.get("KMSENV_MODULE_DIR") or BUILD
 MODULE = os.path.join(MODULE_DIR, "kmsenv.so")
@@ -42,7 +54,7 @@ def _tool_path():
     out = os.path.join(folder, "envelope_tool")
     subprocess.run(["cc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-I", os.path.join(TEST, "..", "include"),
                     os.path.join(TEST, "tools", "envelope_tool.c"), os.path.join(TEST, "tools", "message.c"),
-                    "-o", out, "-lcrypto", "-lpthread"], check=True, timeout=120)
+                    "-o", out, *LINKING, "-lcrypto", "-lpthread"], check=True, timeout=120)
     return out
 
 
@@ -59,7 +71,15 @@ def tool_path():
 def clean_environment(**more):
     """Nothing of the caller's reaches the program under test."""
     base = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", "no_proxy": "*"}
+    if MODULES:
+        base["OPENSSL_MODULES"] = MODULES
     return {**base, **{name: value for name, value in more.items() if value is not None}}
+
+
+def libraries(program):
+    """The files of the libraries of a program, and of its loader, as that resolves them."""
+    run = subprocess.run([program], capture_output=True, timeout=60, check=True, env=clean_environment(LD_TRACE_LOADED_OBJECTS="1"))
+    return re.findall(r"^\s*(?:\S+ => )?(/\S+)", run.stdout.decode(), re.M)
 
 
 def write_private(path, data):
@@ -90,7 +110,9 @@ def tencent_profile(kms, **more):
 def config_text(profiles, settings, first=False):
     """profiles: {name: {setting: value}}. first: kmsenv before default."""
     order = ["kmsenv = kmsenv_sect", "default = default_sect"]
-    lines = ["openssl_conf = init", "[init]", "providers = providers", "[providers]",
+    # extensions: without it `openssl x509` takes the lines before the first section for extensions of a certificate, from
+    # OpenSSL 4.0 on (apps/x509.c; CHANGES: "attempts to find extension settings in the default configuration file").
+    lines = ["openssl_conf = init", "extensions = no_extensions", "[no_extensions]", "[init]", "providers = providers", "[providers]",
              *(order if first else reversed(order)), "[default_sect]", "activate = 1",
              "[kmsenv_sect]", "module = " + MODULE, "activate = 1"]
     if profiles:

@@ -276,7 +276,7 @@ class Examples(CliScenario):
         self.file("plain", plain)
         run = subprocess.run(["sh", "-eux", "-c", script], cwd=self.dir, capture_output=True, timeout=120,
                              env=common.clean_environment(HOME=self.dir, OPENSSL_MODULES=common.MODULE_DIR,
-                                                          PATH=os.path.dirname(CLI) + ":/usr/bin:/bin"))
+                                                          PATH=":".join(map(os.path.dirname, (CLI, common.OPENSSL, "/usr/bin/", "/bin/")))))
         self.assertEqual(run.returncode, 0, run.stderr.decode())
         self.assertEqual(self.read(self.path("plain2")), plain)
         self.assertIn(b"wrap 1        local, key ", run.stdout)
@@ -285,7 +285,7 @@ class Examples(CliScenario):
     def test_c_example(self):
         source = os.path.join(SOURCE, "conf", "example.c")
         program = self.path("example")
-        subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", "-o", program, source, "-lcrypto"], check=True, timeout=120)
+        subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", "-o", program, source, *common.LINKING, "-lcrypto"], check=True, timeout=120)
         with open(source, encoding="utf-8") as code, open(os.path.join(SOURCE, "README.md"), encoding="utf-8") as readme:
             self.assertIn("```c\n%s```\n" % code.read(), readme.read())
 

@@ -121,7 +121,7 @@ class Keys(common.KmsScenario):
         config = self.config({"prod": tencent_profile(self.kms)}, first=True, keyring=self.keyring, key_references="yes")
         module = os.environ["KMSENV_TEST_MODULE"]
         for name in ("kmsenv", module, "no-such-provider", os.path.join(self.dir, "x.so")):
-            run = subprocess.run(["openssl", "enc", "-aes-256-ctr", "-K", reference.hex(), "-iv", "00" * 16], input=DATA,
+            run = subprocess.run([common.OPENSSL, "enc", "-aes-256-ctr", "-K", reference.hex(), "-iv", "00" * 16], input=DATA,
                                  capture_output=True, timeout=60, env=common.clean_environment(
                                      OPENSSL_CONF=config, KMSENV_CRYPTO_PROVIDER=name, OPENSSL_MODULES=os.path.dirname(module)))
             self.assertEqual((run.returncode, run.stdout), (1, b""), run.stderr)

@@ -195,7 +195,9 @@ class SealedOpenssl(SealedScenario):
         return run.stdout.decode()
 
     def test_tls(self):
-        signature = {"rsa": "(RSA-PSS|rsa_pss_rsae_sha256)", "p-256": "(ECDSA|ecdsa_secp256r1_sha256)", "ed25519": "ed25519"}   # 3.0, later
+        signature = {"rsa": "RSA-PSS", "p-256": "ECDSA", "ed25519": "ed25519"}
+        if common.VERSION >= (3, 5):    # which prints the names of SSL_get0_peer_signature_name(), new there
+            signature = {"rsa": "rsa_pss_rsae_sha256", "p-256": "ecdsa_secp256r1_sha256", "ed25519": "ed25519"}
         for kind in TLS_KEYS:
             with self.subTest(kind):
                 self.make(kind)
