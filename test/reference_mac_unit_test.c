@@ -463,6 +463,36 @@ static int test_two_keys(void)
     return ok;
 }
 
+/* Some MACs of OpenSSL 3.0 take a key of any type of parameter. */
+static int test_type(int i)
+{
+    static const unsigned types[] = { OSSL_PARAM_UTF8_STRING, OSSL_PARAM_INTEGER, OSSL_PARAM_UNSIGNED_INTEGER, OSSL_PARAM_REAL };
+    const RECIPE *r = &recipes[i];
+    EVP_MAC *mac[2] = { EVP_MAC_fetch(plain, r->mac, NULL), EVP_MAC_fetch(ours->libctx, r->mac, "provider=kmsenv") };
+    OSSL_PARAM params[PARAMS_MAX];
+    EVP_MAC_CTX *ctx[2];
+    TAG tag[2];
+    int k, j, t, had[2], ok = 1;
+
+    for (t = 0; t < COUNT(types); t++)
+        for (k = 0; k < COUNT(lengths) && ok; k++) {
+            for (j = 0; j < 2; j++) {
+                ctx[j] = EVP_MAC_CTX_new(mac[j]);
+                fill_params(r, j == 0 ? key[k] : reference[k], lengths[k], params);
+                params[0].data_type = types[t];
+                memset(&tag[j], 0, sizeof(tag[j]));
+                had[j] = EVP_MAC_init(ctx[j], NULL, 0, params) && EVP_MAC_update(ctx[j], input, INPUT)
+                         && EVP_MAC_final(ctx[j], tag[j].data, &tag[j].len, sizeof(tag[j].data));
+                EVP_MAC_CTX_free(ctx[j]);
+            }
+            ERR_clear_error();
+            ok = TEST_int_eq(had[0], had[1]) && TEST_mem_eq(tag[0].data, tag[0].len, tag[1].data, tag[1].len);
+        }
+    EVP_MAC_free(mac[0]);
+    EVP_MAC_free(mac[1]);
+    return ok;
+}
+
 /* A digest that only the legacy provider has, and one that nobody has. */
 static int test_names(void)
 {
@@ -518,6 +548,7 @@ int setup_tests(void)
     ADD_TEST(test_quick);
     ADD_TEST(test_properties);
     ADD_TEST(test_two_keys);
+    ADD_ALL_TESTS(test_type, COUNT(recipes));
     ADD_TEST(test_names);
     ADD_TEST(test_without_ordinary_names);
     return 1;

@@ -9,9 +9,10 @@
 
 /* --- looking -------------------------------------------------------------- */
 
+/* Of whatever type: some MACs of OpenSSL 3.0 take the bytes of any. */
 static int is_key(const OSSL_PARAM *p)
 {
-    return strcmp(p->key, OSSL_MAC_PARAM_KEY) == 0 && p->data_type == OSSL_PARAM_OCTET_STRING && p->data != NULL;
+    return strcmp(p->key, OSSL_MAC_PARAM_KEY) == 0 && p->data != NULL;
 }
 
 static int is_text(const OSSL_PARAM *p, const char *name)
