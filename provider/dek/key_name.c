@@ -2,6 +2,7 @@
 #include <openssl/asn1t.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
+#include <openssl/x509.h>
 #include "dek/der.h"
 #include "dek/key_name.h"
 #include "kmsenv/format.h"
@@ -13,6 +14,13 @@ ASN1_SEQUENCE(NAME) = {
     ASN1_SIMPLE(NAME, kms, ASN1_UTF8STRING),
     ASN1_SIMPLE(NAME, key_id, ASN1_UTF8STRING)
 } static_ASN1_SEQUENCE_END(NAME)
+
+/* For reading: d2i_X509_PUBKEY() would look for a decoder of the key, and find the one that asks. */
+typedef struct public_key_st { X509_ALGOR *algorithm; ASN1_BIT_STRING *name; } PUBLIC_KEY;
+ASN1_SEQUENCE(PUBLIC_KEY) = {
+    ASN1_SIMPLE(PUBLIC_KEY, algorithm, X509_ALGOR),
+    ASN1_SIMPLE(PUBLIC_KEY, name, ASN1_BIT_STRING)
+} static_ASN1_SEQUENCE_END(PUBLIC_KEY)
 
 /* The AlgorithmIdentifier: the one object identifier (KMSENV_OID_MASTER_KEY). */
 static const unsigned char algorithm_der[] = {
@@ -84,22 +92,6 @@ static int get_name(const NAME *from, KMSENV_KEY_NAME *to, KMSENV_ERROR *err)
                             "each, without control characters", KMSENV_NAME_MAX);
 }
 
-/* The content of the BIT STRING that follows the algorithm, which begins with a zero: no bit of the last byte is unused. */
-static const unsigned char *find_name(const unsigned char *der, size_t len, long *namelen)
-{
-    const unsigned char *p = der;
-    int tag, tag_class;
-
-    if (ASN1_get_object(&p, namelen, &tag, &tag_class, (long)len) != V_ASN1_CONSTRUCTED)
-        return NULL;
-    p += sizeof(algorithm_der);
-    if (ASN1_get_object(&p, namelen, &tag, &tag_class, (long)(len - (size_t)(p - der))) != 0 || tag != V_ASN1_BIT_STRING
-            || *namelen < 2 || *p != 0)
-        return NULL;
-    --*namelen;
-    return p + 1;
-}
-
 static int is_canonical(const KMSENV_KEY_NAME *name, const unsigned char *der, size_t len)
 {
     KMSENV_ERROR ignored = KMSENV_ERROR_INIT;
@@ -111,16 +103,25 @@ static int is_canonical(const KMSENV_KEY_NAME *name, const unsigned char *der, s
     return same;
 }
 
+static NAME *get_asn1(const unsigned char *der, size_t len)
+{
+    PUBLIC_KEY *key = (PUBLIC_KEY *)ASN1_item_d2i(NULL, &der, (long)len, ASN1_ITEM_rptr(PUBLIC_KEY));
+    const unsigned char *p;
+    NAME *name = NULL;
+
+    if (key != NULL && (p = ASN1_STRING_get0_data(key->name)) != NULL)
+        name = (NAME *)ASN1_item_d2i(NULL, &p, ASN1_STRING_length(key->name), ASN1_ITEM_rptr(NAME));
+    ASN1_item_free((ASN1_VALUE *)key, ASN1_ITEM_rptr(PUBLIC_KEY));
+    return name;
+}
+
 int kmsenv_key_name_parse(KMSENV_KEY_NAME *name, const unsigned char *der, size_t len, KMSENV_ERROR *err)
 {
-    const unsigned char *p;
     NAME *asn1 = NULL;
-    long n;
     int ok = 0;
 
     ERR_set_mark();
-    if (len > DER_MAX || !kmsenv_key_name_is(der, len) || (p = find_name(der, len, &n)) == NULL
-            || (asn1 = (NAME *)ASN1_item_d2i(NULL, &p, n, ASN1_ITEM_rptr(NAME))) == NULL)
+    if (len > DER_MAX || !kmsenv_key_name_is(der, len) || (asn1 = get_asn1(der, len)) == NULL)
         malformed(err, "not the expected ASN.1 structure");
     else if ((ok = get_name(asn1, name, err)) != 0 && !is_canonical(name, der, len))
         ok = malformed(err, "not in DER, or more than that");
@@ -143,27 +144,23 @@ int kmsenv_key_name_set(KMSENV_KEY_NAME *name, const char *kms, const char *key_
 
 /* --- writing -------------------------------------------------------------- */
 
-/* namelen bytes of name around which everything else is. */
-static unsigned char *enclose(const unsigned char *name, int namelen, size_t *outlen)
+/* As set0: der is the result's, if there is one. */
+static X509_PUBKEY *enclose(unsigned char *der, int len)
 {
-    int bits = 1 + namelen, content = (int)sizeof(algorithm_der) + ASN1_object_size(0, bits, V_ASN1_BIT_STRING);
-    unsigned char *out, *p;
+    ASN1_OBJECT *algorithm = OBJ_txt2obj(KMSENV_OID_MASTER_KEY, 1);
+    X509_PUBKEY *key = X509_PUBKEY_new();
 
-    *outlen = (size_t)ASN1_object_size(1, content, V_ASN1_SEQUENCE);
-    if ((out = p = OPENSSL_malloc(*outlen)) == NULL)
-        return NULL;
-    ASN1_put_object(&p, 1, content, V_ASN1_SEQUENCE, V_ASN1_UNIVERSAL);
-    memcpy(p, algorithm_der, sizeof(algorithm_der));
-    p += sizeof(algorithm_der);
-    ASN1_put_object(&p, 0, bits, V_ASN1_BIT_STRING, V_ASN1_UNIVERSAL);
-    *p++ = 0;
-    memcpy(p, name, (size_t)namelen);
-    return out;
+    if (key != NULL && algorithm != NULL && X509_PUBKEY_set0_param(key, algorithm, V_ASN1_UNDEF, NULL, der, len))
+        return key;
+    X509_PUBKEY_free(key);
+    ASN1_OBJECT_free(algorithm);
+    return NULL;
 }
 
 int kmsenv_key_name_encode(const KMSENV_KEY_NAME *name, unsigned char **out, size_t *outlen, KMSENV_ERROR *err)
 {
     NAME *asn1;
+    X509_PUBKEY *key = NULL;
     unsigned char *der = NULL;
     int n;
 
@@ -171,9 +168,12 @@ int kmsenv_key_name_encode(const KMSENV_KEY_NAME *name, unsigned char **out, siz
     ERR_set_mark();
     asn1 = make_name(name->kms, name->key_id);
     n = asn1 == NULL ? -1 : ASN1_item_i2d((const ASN1_VALUE *)asn1, &der, ASN1_ITEM_rptr(NAME));
-    if (n > 0)
-        *out = enclose(der, n, outlen);
+    if (n > 0 && (key = enclose(der, n)) != NULL) {
+        der = NULL;
+        *outlen = (size_t)i2d_X509_PUBKEY(key, out);
+    }
     ASN1_item_free((ASN1_VALUE *)asn1, ASN1_ITEM_rptr(NAME));
+    X509_PUBKEY_free(key);
     OPENSSL_free(der);
     ERR_pop_to_mark();
     return *out != NULL || kmsenv_error_set(err, KMSENV_R_OUT_OF_MEMORY, "no memory to write the name of a master key");
