@@ -2,25 +2,11 @@
 #include <string.h>
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
-#include <openssl/err.h>
-#include <openssl/pem.h>
 #include "kmsenv/params.h"
-#include "ops/core_bio.h"
+#include "ops/encoder.h"
 #include "ops/key.h"
 
 #define TEXT_MAX (4 * KMSENV_HEADER_MAX)
-
-static OSSL_FUNC_encoder_newctx_fn encoder_newctx;
-static void *encoder_newctx(void *provctx)
-{
-    return provctx;      /* nothing to remember but this */
-}
-
-static OSSL_FUNC_encoder_freectx_fn encoder_freectx;
-static void encoder_freectx(void *ctx)
-{
-    (void)ctx;
-}
 
 /* Asked to encrypt what it writes, an encoder that cannot must not write it in the clear. */
 static OSSL_FUNC_encoder_set_ctx_params_fn encoder_set_ctx_params;
@@ -97,21 +83,12 @@ static int encode_pem(void *ctx, OSSL_CORE_BIO *out, const void *obj, const OSSL
                       OSSL_PASSPHRASE_CALLBACK *cb, void *cbarg)
 {
     const KMSENV_KEY *key = obj;
-    BIO *bio = BIO_new(BIO_s_mem());
-    char *text;
-    long n;
-    int ok;
 
     (void)abstract;
     (void)cb;
     (void)cbarg;
-    ERR_set_mark();
-    ok = bio != NULL && key != NULL && key->key != NULL && encoder_does_selection(ctx, selection)
-         && PEM_write_bio(bio, KMSENV_PEM_DATA_KEY, "", key->der, (long)key->der_len) > 0
-         && (n = BIO_get_mem_data(bio, &text)) > 0 && kmsenv_core_bio_write(ctx, out, text, (size_t)n);
-    ERR_pop_to_mark();
-    BIO_free(bio);
-    return ok;
+    return key != NULL && key->key != NULL && encoder_does_selection(ctx, selection)
+           && kmsenv_encoder_write_pem(ctx, out, KMSENV_PEM_DATA_KEY, key->der, key->der_len);
 }
 
 /* --- text ----------------------------------------------------------------- */
@@ -181,8 +158,8 @@ static int encode_text(void *ctx, OSSL_CORE_BIO *out, const void *obj, const OSS
 }
 
 #define COMMON                                                                          \
-    { OSSL_FUNC_ENCODER_NEWCTX, (void (*)(void))encoder_newctx },                       \
-    { OSSL_FUNC_ENCODER_FREECTX, (void (*)(void))encoder_freectx },                     \
+    { OSSL_FUNC_ENCODER_NEWCTX, (void (*)(void))kmsenv_encoder_newctx },                       \
+    { OSSL_FUNC_ENCODER_FREECTX, (void (*)(void))kmsenv_encoder_freectx },                     \
     { OSSL_FUNC_ENCODER_DOES_SELECTION, (void (*)(void))encoder_does_selection },       \
     { OSSL_FUNC_ENCODER_IMPORT_OBJECT, (void (*)(void))encoder_import_object },         \
     { OSSL_FUNC_ENCODER_FREE_OBJECT, (void (*)(void))encoder_free_object }

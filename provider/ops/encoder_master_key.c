@@ -1,24 +1,11 @@
 /* The public half of a master key as PEM, DER and text. There is nothing to write of the private half, and an encoder to say so. */
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
-#include <openssl/err.h>
 #include <openssl/pem.h>
-#include "ops/core_bio.h"
+#include "ops/encoder.h"
 #include "ops/key.h"
 
 #define TEXT_MAX 8192
-
-static OSSL_FUNC_encoder_newctx_fn encoder_newctx;
-static void *encoder_newctx(void *provctx)
-{
-    return provctx;      /* nothing to remember but this */
-}
-
-static OSSL_FUNC_encoder_freectx_fn encoder_freectx;
-static void encoder_freectx(void *ctx)
-{
-    (void)ctx;
-}
 
 /* Who asks for a private key does not want the public one instead. */
 static OSSL_FUNC_encoder_does_selection_fn public_does_selection;
@@ -57,22 +44,14 @@ static int encode_pem(void *ctx, OSSL_CORE_BIO *out, const void *obj, const OSSL
                       OSSL_PASSPHRASE_CALLBACK *cb, void *cbarg)
 {
     unsigned char *der = NULL;
-    BIO *bio = NULL;
-    char *text;
     size_t len;
-    long n;
-    int ok = 0;
+    int ok;
 
     (void)abstract;
     (void)cb;
     (void)cbarg;
-    if (public_does_selection(ctx, selection) && encode(ctx, obj, &der, &len)) {
-        ERR_set_mark();
-        ok = (bio = BIO_new(BIO_s_mem())) != NULL && PEM_write_bio(bio, PEM_STRING_PUBLIC, "", der, (long)len) > 0
-             && (n = BIO_get_mem_data(bio, &text)) > 0 && kmsenv_core_bio_write(ctx, out, text, (size_t)n);
-        ERR_pop_to_mark();
-    }
-    BIO_free(bio);
+    ok = public_does_selection(ctx, selection) && encode(ctx, obj, &der, &len)
+         && kmsenv_encoder_write_pem(ctx, out, PEM_STRING_PUBLIC, der, len);
     OPENSSL_free(der);
     return ok;
 }
@@ -129,16 +108,16 @@ static int encode_private(void *ctx, OSSL_CORE_BIO *out, const void *obj, const 
 
 #define FUNCTIONS(does_selection, encode)                                           \
     {                                                                               \
-        { OSSL_FUNC_ENCODER_NEWCTX, (void (*)(void))encoder_newctx },               \
-        { OSSL_FUNC_ENCODER_FREECTX, (void (*)(void))encoder_freectx },             \
+        { OSSL_FUNC_ENCODER_NEWCTX, (void (*)(void))kmsenv_encoder_newctx },               \
+        { OSSL_FUNC_ENCODER_FREECTX, (void (*)(void))kmsenv_encoder_freectx },             \
         { OSSL_FUNC_ENCODER_DOES_SELECTION, (void (*)(void))does_selection },       \
         { OSSL_FUNC_ENCODER_ENCODE, (void (*)(void))encode },                       \
         { 0, NULL }                                                                 \
     }
 #define TEXT_FUNCTIONS(encode)                                                      \
     {                                                                               \
-        { OSSL_FUNC_ENCODER_NEWCTX, (void (*)(void))encoder_newctx },               \
-        { OSSL_FUNC_ENCODER_FREECTX, (void (*)(void))encoder_freectx },             \
+        { OSSL_FUNC_ENCODER_NEWCTX, (void (*)(void))kmsenv_encoder_newctx },               \
+        { OSSL_FUNC_ENCODER_FREECTX, (void (*)(void))kmsenv_encoder_freectx },             \
         { OSSL_FUNC_ENCODER_ENCODE, (void (*)(void))encode },                       \
         { 0, NULL }                                                                 \
     }
