@@ -115,7 +115,7 @@ KMSENV_DATA_KEY *kmsenv_keyring_load(const char *dirs, const unsigned char id[KM
     }
     if (dirs == NULL)
         kmsenv_error_set(err, KMSENV_R_DATA_KEY_NOT_FOUND,
-                         "data key %s is needed but not in the message, and no keyring is configured: set 'keyring'", hex);
+                         "data key %s is to be found in a keyring, and none is configured: set 'keyring'", hex);
     else
         kmsenv_error_set(err, KMSENV_R_DATA_KEY_NOT_FOUND, "data key %s is not in the keyring (%.200s)", hex, dirs);
     return NULL;

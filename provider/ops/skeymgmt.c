@@ -98,8 +98,8 @@ static KMSENV_SKEY *import_reference(const IMPORT *in)
         if (kmsenv_reference_from_hex(text, reference, &len))
             return from_reference(in, reference, len);
     }
-    kmsenv_error_set(in->err, KMSENV_R_PARAMETER_INVALID, "parameter reference is none; accepted: a key reference in 64 hexadecimal "
-                     "digits, the id of a data key in 48, or kms-key:ID");
+    kmsenv_error_set(in->err, KMSENV_R_PARAMETER_INVALID, "parameter reference; accepted: a key reference in 64 hexadecimal digits, "
+                     "the id of a data key in 48, or kms-key:ID");
     return NULL;
 }
 

@@ -177,6 +177,9 @@ static int emit_master_key(const LOADER *l, OSSL_CALLBACK *cb, void *cbarg, KMSE
 {
     KMSENV_MASTER_KEY *key;
 
+    if (l->expected == OSSL_STORE_INFO_SKEY)
+        return kmsenv_error_set(err, KMSENV_R_PARAMETER_INVALID, "kms: is for master keys, and none is a symmetric key object: these are "
+                                "data keys, kms-key:ID (openssl skeyutl -genkey -skeymgmt kms-envelope makes one)");
     ERR_set_mark();
     key = kmsenv_master_key_new(l->provctx, l->profile, l->key_id, err);
     ERR_pop_to_mark();
@@ -242,7 +245,7 @@ static int store_load(void *ctx, OSSL_CALLBACK *cb, void *cbarg, OSSL_PASSPHRASE
     (void)pw_cb;
     (void)pw_cbarg;
     if (l->expected != 0 && l->expected != OSSL_STORE_INFO_PKEY && l->expected != OSSL_STORE_INFO_PUBKEY
-        && (l->expected != OSSL_STORE_INFO_SKEY || l->is_master_key)) {
+        && l->expected != OSSL_STORE_INFO_SKEY) {
         l->done = 1;
         return 1;
     }

@@ -145,6 +145,8 @@ class Options(SkeyCase):
         self.refused("enc", "-KMS-AES-128-CBC", "-iv", IV, "-skeyopt", "reference:" + reference, says=[reference, "32 bytes", "key of 16"])
         self.refused("enc", "-kms-envelope", "-skeyopt", "reference:" + reference, "-skeyopt", "reference:" + reference,
                      says=["exactly one"])
+        self.refused("enc", "-kms-envelope", "-skeyopt", "reference:" + reference, says=[reference[16:], "set 'keyring'"],
+                     config=self.config({"prod": tencent_profile(self.kms, kms_timeout=4)}))
         self.assertEqual(self.kms.calls("GenerateDataKey"), 0)
 
     def test_kms_down_and_refusing(self):
@@ -195,7 +197,9 @@ class Uris(SkeyCase):
         self.assertIn("Total found: 1", self.ok("storeutl", "-skeys", "kms-key:" + references[0]).decode())
         self.assertEqual(self.ok("storeutl", "kms-key:").count(b"BEGIN KMS DATA KEY"), 2, "as private keys without -skeys, as before")
         self.assertEqual(self.ok("storeutl", "-keys", "kms-key:").count(b"BEGIN KMS DATA KEY"), 2)
-        self.assertNotIn("Symmetric", self.openssl("storeutl", "-skeys", "kms:", config=self.conf).stdout.decode())
+        run = self.openssl("storeutl", "-skeys", "kms:prod", config=self.conf)
+        self.assertNotIn(b"Symmetric", run.stdout)
+        self.assertIn(b"kms: is for master keys", run.stderr)
         self.assertEqual(self.kms.calls(), 0)
 
     def test_wrong_uris(self):
@@ -203,7 +207,7 @@ class Uris(SkeyCase):
         for cipher in ("KMS-AES-256-CBC", "kms-envelope"):
             self.refused("enc", "-" + cipher, "-iv", IV, "-skeyuri", "kms-key:" + unknown, says=[unknown, "keyring"])
             self.refused("enc", "-" + cipher, "-iv", IV, "-skeyuri", "kms-key:12", says=["not a URI of kmsenv"])
-            self.refused("enc", "-" + cipher, "-iv", IV, "-skeyuri", "kms:prod", says=["kms:prod"], entries=0)
+            self.refused("enc", "-" + cipher, "-iv", IV, "-skeyuri", "kms:prod", says=["kms: is for master keys", "kms-key:ID"])
         small = self.new_key(128)
         self.refused("enc", "-KMS-AES-256-CBC", "-iv", IV, "-skeyuri", "kms-key:" + small, says=[small, "16 bytes", "key of 32"])
 
