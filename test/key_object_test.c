@@ -458,6 +458,25 @@ static int test_kem(int i)
     return ok;
 }
 
+/* A parameter with a length and nothing there: an error, as with any other wrong bytes. */
+static int test_no_bytes(void)
+{
+    OSSL_PARAM params[] = { OSSL_PARAM_construct_octet_string(KMSENV_PKEY_PARAM_DATA_KEY, NULL, 40), OSSL_PARAM_construct_end() };
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(t->libctx, TYPE, NULL);
+    EVP_CIPHER *c = EVP_CIPHER_fetch(t->libctx, KMSENV_CIPHER_ENVELOPE, NULL);
+    EVP_CIPHER_CTX *cipher = EVP_CIPHER_CTX_new();
+    EVP_PKEY *pkey = NULL;
+    int ok = TEST_int_gt(EVP_PKEY_fromdata_init(ctx), 0) && TEST_int_le(EVP_PKEY_fromdata(ctx, &pkey, EVP_PKEY_KEYPAIR, params), 0)
+             && TEST_true(kmsenv_test_error_says(KMSENV_R_PARAMETER_INVALID, "DataKey"))
+             && TEST_false(EVP_EncryptInit_ex2(cipher, c, NULL, NULL, params))
+             && TEST_true(kmsenv_test_error_says(KMSENV_R_PARAMETER_INVALID, "octet string"));
+
+    EVP_PKEY_CTX_free(ctx);
+    EVP_CIPHER_CTX_free(cipher);
+    EVP_CIPHER_free(c);
+    return ok;
+}
+
 int setup_tests(void)
 {
     if (!TEST_ptr(t = kmsenv_test_new(KMSENV_TEST_LOCAL KEYRING)))
@@ -474,6 +493,7 @@ int setup_tests(void)
     ADD_TEST(test_kem_parameters);
     ADD_TEST(test_text_without_end);
     ADD_ALL_TESTS(test_encoder_does_not_encrypt, 2);
+    ADD_TEST(test_no_bytes);
     return 1;
 }
 

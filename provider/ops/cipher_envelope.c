@@ -135,7 +135,7 @@ static int set_data_key(ENVELOPE *e, const OSSL_PARAM *p, KMSENV_ERROR *err)
     const void *bytes;
     size_t len;
 
-    if (!OSSL_PARAM_get_octet_string_ptr(p, &bytes, &len))
+    if (!OSSL_PARAM_get_octet_string_ptr(p, &bytes, &len) || (bytes == NULL && len > 0))
         return kmsenv_error_set(err, KMSENV_R_PARAMETER_INVALID, "parameter %s is not an octet string", p->key);
     return kmsenv_dek_request_set_data_key(kmsenv_message_get0_request(e->message), bytes, len, err);
 }

@@ -49,7 +49,8 @@ static void *encoder_import_object(void *ctx, int selection, const OSSL_PARAM pa
     size_t len;
 
     (void)selection;
-    if (key != NULL && p != NULL && OSSL_PARAM_get_octet_string_ptr(p, &der, &len) && kmsenv_key_set(key, der, len, &err))
+    if (key != NULL && p != NULL && OSSL_PARAM_get_octet_string_ptr(p, &der, &len) && der != NULL
+            && kmsenv_key_set(key, der, len, &err))
         return key;
     kmsenv_key_free(key);
     return NULL;

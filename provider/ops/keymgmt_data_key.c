@@ -189,7 +189,7 @@ static int data_key_import(void *keydata, int selection, const OSSL_PARAM params
         return 0;
     if (key->key != NULL)      /* others may hold it, too */
         kmsenv_error_set(&err, KMSENV_R_WRONG_STATE, "the key object has a data key already");
-    else if (p == NULL || !OSSL_PARAM_get_octet_string_ptr(p, &der, &len))
+    else if (p == NULL || !OSSL_PARAM_get_octet_string_ptr(p, &der, &len) || der == NULL)
         kmsenv_error_set(&err, KMSENV_R_PARAMETER_INVALID, "a data key is imported from the parameter " KMSENV_PKEY_PARAM_DATA_KEY
                          ", a DER DataKey");
     else if (kmsenv_key_set(key, der, len, &err))
