@@ -40,9 +40,10 @@
 /*
  * Symmetric key objects (EVP_SKEY, since OpenSSL 3.5) are of the types kms-envelope, kms-envelope-192, kms-envelope-128, and of one
  * for each KMS- cipher, which has its name. All are the same: a wrapped data key. They are generated with the parameters above, but
- * kept in the keyring unless "keyring" says no. One of these is what EVP_SKEY_import() takes; the second is what EVP_SKEY_export() gives.
+ * kept in the keyring unless "keyring" says no. One of these is what EVP_SKEY_import() takes; the second is what EVP_SKEY_export()
+ * gives. A reference is a key reference or an id in hexadecimal, or kms-key:ID; or the octets of a key reference.
  */
-# define KMSENV_SKEY_PARAM_REFERENCE   "reference"             /* UTF-8: hexadecimal key reference or id, or kms-key:ID; or octets: a key reference */
+# define KMSENV_SKEY_PARAM_REFERENCE   "reference"             /* UTF-8, or octets */
 # define KMSENV_SKEY_PARAM_DATA_KEY    "kmsenv.data-key"       /* octets: DER DataKey */
 # define KMSENV_SKEY_PARAM_FILE        "file"                  /* UTF-8: path of a PEM file with a data key */
 

@@ -30,7 +30,6 @@
 #  define OSSL_SKEY_TYPE_GENERIC                  "GENERIC-SECRET"
 #  define OSSL_SKEY_TYPE_AES                      "AES"
 #  define OSSL_SKEY_PARAM_RAW_BYTES               "raw-bytes"
-#  define OSSL_SKEY_PARAM_KEY_LENGTH              "key-length"
 OSSL_CORE_MAKE_FUNC(int, cipher_encrypt_skey_init,
                     (void *cctx, void *skeydata, const unsigned char *iv, size_t ivlen, const OSSL_PARAM params[]))
 OSSL_CORE_MAKE_FUNC(int, cipher_decrypt_skey_init,

@@ -52,7 +52,10 @@ int kmsenv_dek_request_is_data_key(const KMSENV_DEK_REQUEST *request, const unsi
 /* The DEK for a new message, at least `least` bytes long. have: only one got here for this request. used: plaintext bytes encrypted under it since. */
 KMSENV_DEK *kmsenv_deks_get_to_encrypt(KMSENV_DEKS *deks, KMSENV_DEK_REQUEST *request, size_t least,
                                        KMSENV_DEK *have, uint64_t used, KMSENV_ERROR *err);
-/* A new DEK of len bytes, made and wrapped as the request says, whatever is in the cache; a new reference. keep: it is written into the keyring. */
+/*
+ * A new DEK of len bytes, made and wrapped as the request says, whatever is in the cache; a new reference. keep: it is written
+ * into the keyring.
+ */
 KMSENV_DEK *kmsenv_deks_make(const KMSENV_DEK_REQUEST *request, size_t len, int keep, KMSENV_ERROR *err);
 /* The DER (OPENSSL_free) of a data key in the keyring, with its wraps, by its id. */
 int kmsenv_deks_find(KMSENV_DEKS *deks, const unsigned char id[KMSENV_DEK_ID_LEN], unsigned char **der, size_t *len, KMSENV_ERROR *err);

@@ -37,7 +37,8 @@ typedef struct kmsenv_inner_cipher_st {
 
 /*
  * Fills *out from an inner provider's functions, and functions[], terminated, with ours for the n-th cipher: those that
- * the inner provider has too, and initialisation with a key object. Returns 0 if it lacks one that every cipher needs, or its keys cannot hold a reference.
+ * the inner provider has too, and initialisation with a key object. Returns 0 if it lacks one that every cipher needs, or its
+ * keys cannot hold a reference.
  */
 int kmsenv_cipher_reference_adapt(const OSSL_DISPATCH *inner, size_t n, KMSENV_INNER_CIPHER *out,
                                   OSSL_DISPATCH functions[KMSENV_REFERENCE_FUNCTIONS]);
