@@ -88,8 +88,8 @@ static int check_provider(const KMSENV_INSTALLATION *in, KMSENV_REPORT *report)
             OSSL_PROVIDER_get_params(p, params);
             OSSL_PROVIDER_unload(p);
         }
-        kmsenv_reportf(report, KMSENV_CHECK_OK, "provider", NULL, "%s %s is loaded and offers %s", kmsenv_installation_name(in), version,
-                       KMSENV_CIPHER_ENVELOPE);
+        kmsenv_reportf(report, KMSENV_CHECK_OK, "provider", NULL, "%s %s is loaded into OpenSSL %s and offers %s",
+                       kmsenv_installation_name(in), version, OpenSSL_version(OPENSSL_VERSION_STRING), KMSENV_CIPHER_ENVELOPE);
     } else {
         kmsenv_cli_take_error(kmsenv_installation_name(in), text, sizeof(text));
         if (x.libctx != NULL && OSSL_PROVIDER_available(x.libctx, kmsenv_installation_name(in)))

@@ -52,7 +52,7 @@ class Doctor(CliScenario):
             lines = [json.loads(line) for line in log]
         self.assertEqual([line["operation"] for line in lines].count("decrypt"), 2, lines)
         found = self.doctor(config)
-        self.assertIn("is loaded", found["provider"][0]["message"])
+        self.assertRegex(found["provider"][0]["message"], r"is loaded into OpenSSL \d+\.\d+\.\d+ and offers kms-envelope$")
 
     def test_two_profiles(self):
         one, two = common.local_key_file(self.path("1.pem")), common.local_key_file(self.path("2.pem"))
