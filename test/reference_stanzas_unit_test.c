@@ -18,14 +18,18 @@
 static KMSENV_CRYPTO *crypto;
 static KMSENV_TEST *ours;
 
-/* File, and how many of its stanzas in OpenSSL 3.0 can be keyed by a data key: those that have such a key and no expected failure. */
-static const struct { const char *name; int least; } files[] = {
-    { "aes_common", 154 }, { "aes_ccm_cavs", 2388 }, { "aes_cts", 39 }, { "aes_ocb", 30 }, { "aes_siv", 7 }, { "aes_wrap", 24 },
-    { "aria", 33 }, { "camellia", 87 }, { "camellia_cts", 10 }, { "chacha", 20 }, { "des3_common", 3 }, { "sm4", 5 }
+/*
+ * File, and how many of its stanzas in OpenSSL 3.0, and from 3.5 on, can be keyed by a data key: those that have such a key
+ * and no expected failure.
+ */
+static const struct { const char *name; int least, least_3_5; } files[] = {
+    { "aes_common", 154, 286 }, { "aes_ccm_cavs", 2388, 2388 }, { "aes_cts", 39, 39 }, { "aes_ocb", 30, 30 }, { "aes_siv", 7, 86 },
+    { "aes_wrap", 24, 24 }, { "aria", 33, 33 }, { "camellia", 87, 87 }, { "camellia_cts", 10, 10 }, { "chacha", 20, 20 },
+    { "des3_common", 3, 3 }, { "sm4", 5, 13 }, { "aes_gcm_siv", 0, 32 }
 };
 
 typedef struct vector_st {
-    const char *cipher, *operation, *cts_mode, *result;
+    const char *cipher, *operation, *cts_mode, *xts_standard, *result;
     unsigned char *value[16];          /* to free */
     int values;
     const unsigned char *key, *iv, *plaintext, *ciphertext, *tag, *aad[AADS_MAX];
@@ -48,6 +52,8 @@ static void read_pair(VECTOR *v, const char *name, const char *text)
         v->operation = text;
     else if (strcmp(name, "CTSMode") == 0)
         v->cts_mode = text;
+    else if (strcmp(name, "XTSStandard") == 0)
+        v->xts_standard = text;
     else if (strcmp(name, "Result") == 0)
         v->result = text;
     else if (strcmp(name, "Key") == 0)
@@ -72,12 +78,12 @@ static void vector_reset(VECTOR *v)
         OPENSSL_free(v->value[--v->values]);
 }
 
-/* An HMAC pads its key with zeros: zeros of any length are data keys of the same id. The shortest is as good as any. */
-static int is_long_zero_key(const VECTOR *v)
+/* An HMAC pads its key with zeros: keys that only differ in zeros at the end have the same id. The shortest is as good as any. */
+static int is_padded(const VECTOR *v)
 {
     size_t i;
 
-    for (i = 0; i < v->keylen && v->key[i] == 0; i++)
+    for (i = 16; i < v->keylen && v->key[i] == 0; i++)
         ;
     return i == v->keylen && i > 16;
 }
@@ -85,7 +91,7 @@ static int is_long_zero_key(const VECTOR *v)
 static int can_be_run(const VECTOR *v)
 {
     return v->cipher != NULL && v->result == NULL && v->key != NULL && v->seen_plaintext && v->seen_ciphertext
-           && (v->keylen == 16 || v->keylen == 24 || v->keylen == 32 || v->keylen == 64) && !is_long_zero_key(v);
+           && (v->keylen == 16 || v->keylen == 24 || v->keylen == 32 || v->keylen == 64) && !is_padded(v);
 }
 
 /* --- running -------------------------------------------------------------- */
@@ -97,9 +103,11 @@ static int set_up(EVP_CIPHER_CTX *ctx, const EVP_CIPHER *c, const VECTOR *v, con
 
     if (v->cts_mode != NULL)
         params[0] = OSSL_PARAM_construct_utf8_string(OSSL_CIPHER_PARAM_CTS_MODE, (char *)v->cts_mode, 0);
+    if (v->xts_standard != NULL)     /* no name for it in the headers of OpenSSL 3.0 */
+        params[0] = OSSL_PARAM_construct_utf8_string("xts_standard", (char *)v->xts_standard, 0);
     EVP_CIPHER_CTX_set_flags(ctx, EVP_CIPHER_CTX_FLAG_WRAP_ALLOW);
     return TEST_true(EVP_CipherInit_ex2(ctx, c, NULL, NULL, enc, params))
-           && (!aead || v->iv == NULL || mode == EVP_CIPH_SIV_MODE
+           && (!aead || v->iv == NULL || (int)v->ivlen == EVP_CIPHER_CTX_get_iv_length(ctx)
                || TEST_int_gt(EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_IVLEN, (int)v->ivlen, NULL), 0))
            /* the length of a tag is not known from the tag, in this mode */
            && (mode != EVP_CIPH_OCB_MODE || TEST_int_gt(EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, (int)v->taglen, NULL), 0))
@@ -159,14 +167,23 @@ static int run_vector(const VECTOR *v)
     return ok;
 }
 
+static int is_3_5_or_later(void)
+{
+    return OPENSSL_version_major() > 3 || OPENSSL_version_minor() >= 5;
+}
+
 static int test_file(int i)
 {
     const char *harness = getenv("KMSENV_TEST_HARNESS");
     STANZA *s = OPENSSL_zalloc(sizeof(*s));
     char path[4096];
     VECTOR v;
-    int ran = 0, ok, k;
+    int ran = 0, ok, k, least = is_3_5_or_later() ? files[i].least_3_5 : files[i].least;
 
+    if (least == 0) {
+        OPENSSL_free(s);
+        return 1;      /* this version has no such cipher */
+    }
     if (!TEST_ptr(harness) || !TEST_ptr(s))
         return 0;
     snprintf(path, sizeof(path), "%s/source/test/recipes/30-test_evp_data/evpciph_%s.txt", harness, files[i].name);
@@ -188,7 +205,7 @@ static int test_file(int i)
     test_end_file(s);
     OPENSSL_free(s);
     TEST_info("%s: %d stanzas by reference", files[i].name, ran);
-    return ok && TEST_int_ge(ran, files[i].least) && TEST_true(kmsenv_test_no_error());
+    return ok && TEST_int_ge(ran, least) && TEST_true(kmsenv_test_no_error());
 }
 
 int setup_tests(void)

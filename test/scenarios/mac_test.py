@@ -3,14 +3,11 @@
 key-references = yes, and inside what uses MACs (openssl dgst -mac, key derivation). Each gives what the plain data key gives."""
 import hashlib
 import hmac
-import os
-import unittest
 
 import common
+from by_reference import DATA, UNKNOWN, ByReference
 from common import OPENSSL
-from programs_test import UNKNOWN, ByReference
 
-DATA = bytes(range(256)) * 8
 IV = "00112233445566778899aabb"
 # Name, options, and the lengths of keys that it takes.
 MACS = [
@@ -93,17 +90,6 @@ class Macs(ByReference):
         for config, key in ((self.plain, dek), (self.conf, dek), (self.conf, reference)):
             got = self.run_it([OPENSSL, "dgst", "-sha384", "-binary", "-mac", "HMAC", "-macopt", "hexkey:" + key.hex()], DATA, config)
             self.assertEqual((got.returncode, got.stdout), (0, hmac.digest(dek, DATA, "sha384")), got.stderr)
-
-    @unittest.skipIf(OPENSSL != "/usr/bin/openssl", "they are linked with the system's libcrypto, which is not the one under test")
-    def test_languages(self):
-        dek, reference = self.data_key(32)
-        programs = {"/usr/bin/python3": ["-c", "import hmac, sys; print(hmac.digest(bytes.fromhex(sys.argv[1]), sys.stdin.buffer.read(), 'sha256').hex())"],
-                    "/usr/bin/ruby": ["-ropenssl", "-e", "puts OpenSSL::HMAC.hexdigest('SHA256', [ARGV[0]].pack('H*'), STDIN.binmode.read)"]}
-        for program, arguments in programs.items():
-            if not os.path.exists(program):
-                continue
-            got = self.run_it([program, *arguments, reference.hex()], DATA, self.conf)
-            self.assertEqual((got.returncode, got.stdout.strip().decode()), (0, hmac.digest(dek, DATA, "sha256").hex()), got.stderr)
 
     def kdf(self, config, name, *values, keylen=40):
         got = self.run_it([OPENSSL, "kdf", "-keylen", str(keylen), *options("-kdfopt", values), name], b"", config)

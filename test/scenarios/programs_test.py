@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """Programs that know nothing of kmsenv, from Debian's packages and unmodified, with key references."""
+import hmac
 import os
 import subprocess
 
 import common
-from by_reference import PROGRAMS, UNKNOWN, ByReference
+from by_reference import DATA, PROGRAMS, UNKNOWN, ByReference
 
 
 class Languages(ByReference):
@@ -33,6 +34,16 @@ class Languages(ByReference):
                                ("CBC", 32), ("CTR", 24), ("CFB", 16), ("CFB8", 32), ("OFB", 32), ("ECB", 32), ("CBC", 16), ("Fernet", 16)):
             with self.subTest(cipher, length=length):
                 self.check(lambda verb, key, c=cipher: ["/usr/bin/python3", os.path.join(PROGRAMS, "crypt.py"), verb, c, key], length)
+
+    def test_mac(self):
+        dek, reference = self.data_key(32)
+        programs = {"/usr/bin/python3": ["-c", "import hmac, sys; print(hmac.digest(bytes.fromhex(sys.argv[1]), sys.stdin.buffer.read(), 'sha256').hex())"],
+                    "/usr/bin/ruby": ["-ropenssl", "-e", "puts OpenSSL::HMAC.hexdigest('SHA256', [ARGV[0]].pack('H*'), STDIN.binmode.read)"]}
+        for program, arguments in programs.items():
+            if not os.path.exists(program):
+                continue
+            got = self.run_it([program, *arguments, reference.hex()], DATA, self.conf)
+            self.assertEqual((got.returncode, got.stdout.strip().decode()), (0, hmac.digest(dek, DATA, "sha256").hex()), got.stderr)
 
 
 class Database(ByReference):
