@@ -278,6 +278,34 @@ static int test_section_called_yes(void)
     return ok;
 }
 
+/* Ciphers of TLS have a second key, for their MAC: a reference there is none, and not its bytes either. */
+static int test_mac_key(void)
+{
+    static const unsigned char key[32] = { 1 }, iv[16] = { 2 };
+    unsigned char mac_key[32] = "kmsenv:\x01 not a key of a MAC", out[64];
+    OSSL_PARAM params[2] = { OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_MAC_KEY, mac_key, sizeof(mac_key)),
+                             OSSL_PARAM_construct_end() };
+    EVP_CIPHER *c = EVP_CIPHER_fetch(ours->libctx, "KMS-AES-128-CBC-HMAC-SHA1", NULL);
+    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    int n, ok;
+
+    if (c == NULL) {                   /* which depends on the processor */
+        ERR_clear_error();
+        EVP_CIPHER_CTX_free(ctx);
+        return TEST_skip("no such cipher here");
+    }
+    ok = TEST_true(EVP_EncryptInit_ex2(ctx, c, key, iv, NULL)) && TEST_false(EVP_CIPHER_CTX_set_params(ctx, params))
+         && TEST_true(kmsenv_test_error_says(KMSENV_R_PARAMETER_INVALID, "mackey|key reference"))
+         && TEST_false(EVP_EncryptUpdate(ctx, out, &n, key, 32)) && TEST_true(kmsenv_test_error_is(KMSENV_R_WRONG_STATE))
+         && TEST_false(EVP_EncryptInit_ex2(ctx, NULL, key, iv, params)) && TEST_true(kmsenv_test_error_is(KMSENV_R_PARAMETER_INVALID));
+    mac_key[0] = 'K';
+    ok = ok && TEST_true(EVP_EncryptInit_ex2(ctx, NULL, key, iv, params)) && TEST_true(EVP_EncryptUpdate(ctx, out, &n, key, 32))
+         && TEST_true(EVP_CIPHER_CTX_set_params(ctx, params)) && TEST_true(kmsenv_test_no_error());
+    EVP_CIPHER_CTX_free(ctx);
+    EVP_CIPHER_free(c);
+    return ok;
+}
+
 int setup_tests(void)
 {
     static const KMSENV_TEST_SETUP setup = { .settings = KMSENV_TEST_LOCAL KEYRING "key-references = yes\n" };
@@ -287,6 +315,7 @@ int setup_tests(void)
             || !TEST_ptr(crypto = kmsenv_crypto_new(NULL, NULL, "default")) || !TEST_true(kmsenv_crypto_ready(crypto, &err)))
         return 0;
     ADD_TEST(test_every_cipher);
+    ADD_TEST(test_mac_key);
     ADD_TEST(test_rewrapped);
     ADD_TEST(test_keyring_search);
     ADD_TEST(test_section_called_yes);

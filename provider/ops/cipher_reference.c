@@ -1,3 +1,5 @@
+#include <string.h>
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/params.h>
 #include "ops/reference.h"
@@ -69,6 +71,22 @@ static const unsigned char *resolve(REFERENCE *r, const unsigned char *key, size
     return kmsenv_reference_resolve(r->provctx, &r->dek, key, keylen);
 }
 
+/* The ciphers of TLS that bring their own MAC have a second key, as a parameter. It cannot be a reference, and must not be taken for a key. */
+static int refuses_mac_key(REFERENCE *r, const OSSL_PARAM params[])
+{
+    KMSENV_ERROR err = KMSENV_ERROR_INIT;
+    const OSSL_PARAM *p;
+
+    for (p = params; p != NULL && p->key != NULL; p++)
+        if (strcmp(p->key, OSSL_CIPHER_PARAM_AEAD_MAC_KEY) == 0 && p->data != NULL && kmsenv_reference_is(p->data, p->data_size)) {
+            r->refused = 1;
+            kmsenv_error_set(&err, KMSENV_R_PARAMETER_INVALID, "parameter %s: a key reference stands for the key of a cipher only", p->key);
+            kmsenv_reporter_raise(r->provctx->reporter, &err);
+            return 1;
+        }
+    return 0;
+}
+
 static int init(REFERENCE *r, OSSL_FUNC_cipher_encrypt_init_fn *inner_init, const unsigned char *key, size_t keylen,
                 const unsigned char *iv, size_t ivlen, const OSSL_PARAM params[])
 {
@@ -77,6 +95,8 @@ static int init(REFERENCE *r, OSSL_FUNC_cipher_encrypt_init_fn *inner_init, cons
 
     if (params != NULL)
         r->keylen = 0;
+    if (refuses_mac_key(r, params))
+        return 0;
     secret = key == NULL ? NULL : resolve(r, key, keylen, &found);
     if (key != NULL)
         r->refused = found && secret == NULL;
@@ -104,6 +124,8 @@ static int skey_init(REFERENCE *r, OSSL_FUNC_cipher_encrypt_init_fn *inner_init,
     if (skey == NULL)
         return init(r, inner_init, NULL, 0, iv, ivlen, params);
     r->refused = 1;
+    if (refuses_mac_key(r, params))
+        return 0;
     if (!kmsenv_skey_get0_bytes(skey, &r->dek, &bytes, &length))
         return 0;
     if (length != get_key_length(r))
@@ -188,7 +210,7 @@ static int reference_set_ctx_params(void *vctx, const OSSL_PARAM params[])
     REFERENCE *r = vctx;
 
     r->keylen = 0;      /* may be one of them */
-    return r->cipher->set_ctx_params(r->inner, params);
+    return !refuses_mac_key(r, params) && r->cipher->set_ctx_params(r->inner, params);
 }
 
 /* --- which cipher? -------------------------------------------------------- */
