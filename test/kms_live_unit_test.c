@@ -51,6 +51,7 @@ static void run_server(const STANDIN *s, const char *dialect, const int in[2], c
     close(in[1]);
     close(out[0]);
     unsetenv("LD_PRELOAD");
+    unsetenv("OPENSSL_MODULES");     /* of the OpenSSL under test: Python's is the system's */
     execl("/usr/bin/python3", "python3", KMSENV_TEST_DATA_DIR "/kms/server.py", "--dir", s->dir, "--dialect", dialect, (char *)NULL);
     _exit(127);
 }
