@@ -3,7 +3,9 @@
 #include "core/clock.h"
 #include "kms/credentials.h"
 
-#define TIMEOUT_MS 2000     /* the service is on the same host: an answer takes a millisecond, or there is none */
+/* The service is on the same host: a connection takes a millisecond, or there is none. It may have to ask others for its answer. */
+#define CONNECT_MS 2000
+#define REPLY_MS   6000
 
 int kmsenv_metadata_endpoint(KMSENV_ENDPOINT *e, const char *text, const char *vendor_host, KMSENV_ERROR *err)
 {
@@ -20,6 +22,7 @@ int kmsenv_metadata_request(const KMSENV_ENDPOINT *e, const char *path, KMSENV_R
 {
     kmsenv_request_init(request, "GET");
     request->direct = 1;
+    request->connect_ms = CONNECT_MS;
     kmsenv_buffer_printf(&request->target, "%s%s", e->path, path);
     return kmsenv_request_add_header(request, "Host", e->authority, err);
 }
@@ -27,7 +30,7 @@ int kmsenv_metadata_request(const KMSENV_ENDPOINT *e, const char *path, KMSENV_R
 int kmsenv_metadata_send(KMSENV_HTTP *http, const KMSENV_ENDPOINT *e, const KMSENV_REQUEST *request, uint64_t deadline_ms,
                          KMSENV_REPLY *reply, KMSENV_ERROR *err)
 {
-    uint64_t soon = kmsenv_clock_ms() + TIMEOUT_MS;
+    uint64_t soon = kmsenv_clock_ms() + REPLY_MS;
     int result = KMSENV_SOURCE_FAILED;
 
     if (!kmsenv_http_send(http, e, request, soon < deadline_ms ? soon : deadline_ms, reply, err))

@@ -108,7 +108,7 @@ static void load_library(void)
         return;
     }
     info = curl.version_info(CURLVERSION_NOW);
-    if (info->ssl_version != NULL && strncmp(info->ssl_version, "OpenSSL/3", 9) == 0)
+    if (info->ssl_version != NULL && strncmp(info->ssl_version, "OpenSSL/", 8) == 0 && info->ssl_version[8] >= '3')
         kmsenv_library_find(handle, "SSL_CTX_set_options", &curl.ssl_ctx_set_options);
     curl.ready = 1;
 }
@@ -370,15 +370,17 @@ static CURLcode set_tls(CURL *handle, const TRANSFER *t)
 
 static CURLcode set_limits(CURL *handle, const TRANSFER *t)
 {
-    uint64_t now = kmsenv_clock_ms(), left = t->deadline_ms > now ? t->deadline_ms - now : 0;
+    uint64_t now = kmsenv_clock_ms(), left = t->deadline_ms > now ? t->deadline_ms - now : 0, connect = t->http->connect_ms;
     CURLcode code = CURLE_OK;
 
     if (left == 0)
         return CURLE_OPERATION_TIMEDOUT;
+    if (t->request->connect_ms > 0 && t->request->connect_ms < connect)
+        connect = t->request->connect_ms;
     SET(CURLOPT_NOSIGNAL, 1L);
     SET(CURLOPT_NOPROGRESS, 1L);
     SET(CURLOPT_TIMEOUT_MS, (long)left);
-    SET(CURLOPT_CONNECTTIMEOUT_MS, (long)(left < t->http->connect_ms ? left : t->http->connect_ms));
+    SET(CURLOPT_CONNECTTIMEOUT_MS, (long)(left < connect ? left : connect));
     SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)KMSENV_REPLY_BODY_MAX);
     SET(CURLOPT_SOCKOPTFUNCTION, on_socket);
     return code;

@@ -22,6 +22,7 @@ typedef struct kmsenv_request_st {
     KMSENV_BUFFER body;                        /* secret memory */
     int secret;                                /* the body holds a secret: the transport must not leave copies of it behind */
     int direct;                                /* never through a proxy */
+    uint64_t connect_ms;                       /* for the connection, if that is less than `connect-timeout`; 0 = no limit of its own */
 } KMSENV_REQUEST;
 
 void kmsenv_request_init(KMSENV_REQUEST *r, const char *method);

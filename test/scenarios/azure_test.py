@@ -306,6 +306,12 @@ class Tokens(AzureCase):
         self.tried(self.azure_config(metadata_endpoint=self.kms.metadata_endpoint), OK)
         self.assertEqual(self.tokens(), 5)
 
+    def test_instance_that_is_slow(self):
+        """Its connection comes about at once, its answer after longer than a connection may take."""
+        self.kms.misbehave(*once("latency", action="metadata", ms=2500))
+        self.tried(self.azure_config(metadata_endpoint=self.kms.metadata_endpoint, kms_timeout="30"), OK)
+        self.assertEqual(self.tokens(), 1)
+
     def test_none_and_the_one_that_is_chosen(self):
         self.tried(self.azure_config(), CREDENTIALS, words="client-secret.*AZURE_FEDERATED_TOKEN_FILE")
         self.tried(self.azure_config(credentials="workload-identity"), CREDENTIALS, words="AZURE_FEDERATED_TOKEN_FILE not set",

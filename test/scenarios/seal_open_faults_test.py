@@ -213,7 +213,7 @@ class Failures(Sealing):
         process = self.start(*arguments, stderr=subprocess.PIPE)
         fifo = open(self.path("fifo"), "rb")
         self.addCleanup(fifo.close)
-        first = fifo.read(10)
+        first = fifo.read(1 << 17)   # more than the header, which comes before the lease
         kind = subprocess.run(["stat", "-f", "-c", "%T", self.dir], capture_output=True, text=True, check=True).stdout.strip()
         leased = re.search(r"LEASE .* %d " % process.pid, self.read("/proc/locks").decode()) is not None
         self.assertEqual(leased, kind in ("tmpfs", "ext2/ext3", "xfs", "btrfs"), kind)
