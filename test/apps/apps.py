@@ -33,7 +33,7 @@ from common import main  # noqa: E402,F401
 import pki  # noqa: E402
 import process  # noqa: E402
 
-KMS_TIMEOUT = 3      # seconds, of the profile
+KMS_TIMEOUT = 3      # seconds, of the profile of a KMS that does not answer
 TO_END = 15          # seconds, in which a program that cannot have its key ends; much of it for a machine under load
 KINDS = ("local", "tencent")
 UNSEAL = "Decrypt"   # the action of the stand-in that a start costs
@@ -116,6 +116,7 @@ class AppCase(common.Scenario):
     system = False          # OPENSSL_CONF does not reach it: our configuration is the system's openssl.cnf, for it alone
     environment = {}
     settings = {}           # of the provider, besides the profile and the audit log
+    patience = common.PATIENCE   # kms-timeout, where somebody answers
 
     @classmethod
     def setUpClass(cls):
@@ -164,7 +165,7 @@ class AppCase(common.Scenario):
         os.chmod(ca, 0o644)
         files = {name: "file:" + common.write_private(os.path.join(directory, "kms-" + name), getattr(self.kms, name))
                  for name in ("secret_id", "secret_key")}     # every user may read the configuration
-        values = common.tencent_profile(self.kms, kms_timeout=KMS_TIMEOUT, proxy="none", ca_file=ca, **files)
+        values = common.tencent_profile(self.kms, kms_timeout=KMS_TIMEOUT if endpoint else self.patience, proxy="none", ca_file=ca, **files)
         return {**values, "endpoint": endpoint or self.kms.endpoint}
 
     def configuration(self, kind, directory, endpoint=None):

@@ -106,7 +106,7 @@ class Nginx(apps.ServerCase):
 
     def test_reload_without_kms(self):
         """The configuration that cannot be loaded changes nothing; nor does the wait for it."""
-        self.settings = {"sealed-key-cache": 0}
+        self.settings, self.patience = {"sealed-key-cache": 0}, apps.KMS_TIMEOUT
         place = self.place("tencent", ["p256"])
         with self.start(place) as running:
             self.assert_serves(place)

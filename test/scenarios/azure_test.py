@@ -309,7 +309,7 @@ class Tokens(AzureCase):
     def test_instance_that_is_slow(self):
         """Its connection comes about at once, its answer after longer than a connection may take."""
         self.kms.misbehave(*once("latency", action="metadata", ms=2500))
-        self.tried(self.azure_config(metadata_endpoint=self.kms.metadata_endpoint, kms_timeout="30"), OK)
+        self.tried(self.azure_config(metadata_endpoint=self.kms.metadata_endpoint), OK)
         self.assertEqual(self.tokens(), 1)
 
     def test_none_and_the_one_that_is_chosen(self):

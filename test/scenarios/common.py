@@ -26,6 +26,10 @@ import reader  # noqa: E402,F401  (for the scenarios)
 from standin import StandIn  # noqa: E402,F401
 
 TEXT = b"some data to protect"
+# How long profiles wait for a KMS, in seconds: a busy machine takes seconds for what takes milliseconds. For a KMS that does not
+# answer a test sets its own kms-timeout.
+PATIENCE = 30
+PATIENT = {"kms-timeout": PATIENCE, "connect-timeout": PATIENCE}
 OPENSSL = os.environ.get("KMSENV_TEST_OPENSSL", "/usr/bin/openssl")
 
 
@@ -103,7 +107,7 @@ def local_profile(key_file):
 
 def tencent_profile(kms, **more):
     return {"kms": "tencent", "region": "ap-guangzhou", "endpoint": kms.endpoint, "ca-file": kms.ca_file,
-            "key-id": kms.key_id, "secret-id": kms.secret_id, "secret-key": kms.secret_key,
+            "key-id": kms.key_id, "secret-id": kms.secret_id, "secret-key": kms.secret_key, **PATIENT,
             **{name.replace("_", "-"): value for name, value in more.items()}}
 
 
@@ -288,7 +292,7 @@ class KmsScenario(Scenario):
         super().setUp()
         self.kms = self.standin()
 
-    def process(self, timeout=4, **settings):
+    def process(self, timeout=PATIENCE, **settings):
         """A new process under test with these provider settings."""
         return self.tool(self.config({"prod": tencent_profile(self.kms, kms_timeout=timeout)}, **settings))
 

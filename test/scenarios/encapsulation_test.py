@@ -239,7 +239,7 @@ class OverTheNetwork(Case):
     def setUp(self):
         super().setUp()
         self.kms = self.standin()
-        self.profile = tencent_profile(self.kms, kms_timeout=4)
+        self.profile = tencent_profile(self.kms)
         self.conf = self.config({"prod": self.profile})
         self.keys = KeyStore(os.path.join(self.kms.directory, "keys.json"))
 

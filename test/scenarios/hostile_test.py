@@ -6,7 +6,8 @@ import time
 
 import common
 from common import reader, with_wraps
-from matrix import DENIED, NO_WRAP, REJECTED, ROOM, TIMEOUT, UNREACHABLE
+from matrix import DENIED, NO_WRAP, REJECTED, ROOM, UNREACHABLE
+from matrix_rows import TIMEOUT
 from routing import HANG, VENDORS, RoutingCase
 
 MALFORMED = 21
@@ -97,7 +98,7 @@ class Hostile(RoutingCase):
         """One deadline for them all."""
         self.misbehave("tencent", HANG)
         started = time.monotonic()
-        kmsenv = self.process(("tencent", self.profile("tencent", breaker_failures=1000)))
+        kmsenv = self.process(("tencent", self.profile("tencent", breaker_failures=1000, kms_timeout=TIMEOUT)))
         self.assertEqual(kmsenv.open([self.with_wraps(*[self.bad("tencent", n) for n in range(16)])]), [None])
         self.assertEqual(kmsenv.last["reason"], UNREACHABLE, kmsenv.last)
         self.assertLess(time.monotonic() - started, TIMEOUT + ROOM)

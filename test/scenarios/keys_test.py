@@ -22,7 +22,7 @@ class Keys(common.KmsScenario):
         super().setUp()
         self.keyring = os.path.join(self.dir, "keys")
         os.mkdir(self.keyring)
-        self.conf = self.config({"prod": tencent_profile(self.kms, kms_timeout=4)}, keyring=self.keyring, key_references="yes")
+        self.conf = self.config({"prod": tencent_profile(self.kms)}, keyring=self.keyring, key_references="yes")
 
     def ok(self, *arguments, data=None, config=None):
         run = self.openssl(*arguments, config=config or self.conf, data=data)
@@ -108,7 +108,7 @@ class Keys(common.KmsScenario):
             what()
             for cipher in ("-KMS-AES-256-CTR", "-aes-256-cbc"):
                 config = self.conf if cipher.startswith("-KMS") else self.config(
-                    {"prod": tencent_profile(self.kms, kms_timeout=4)}, first=True, keyring=self.keyring, key_references="yes")
+                    {"prod": tencent_profile(self.kms)}, first=True, keyring=self.keyring, key_references="yes")
                 run = self.enc(reference, cipher, config=config)
                 self.assertNotEqual(run.returncode, 0)
                 self.assertEqual(run.stdout, b"", "something was encrypted, under what?")

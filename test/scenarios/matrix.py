@@ -26,7 +26,7 @@ from common import TEXT, reader
 import dialects
 from matrix_rows import (  # noqa: F401  (for the back ends)
     A_SECRET, BOTH, CLOCK, CONFIG, CONTEXT, CREDENTIALS, DENIED, DISABLED, MALFORMED, MISMATCH, NOT_FOUND, NO_WRAP, OK, OPEN,
-    REJECTED, REQUEST, ROOM, ROWS, Row, SEAL, SPOILS_PLAINTEXT, THROTTLED, TIMEOUT, TOO_LARGE, TRAP, UNREACHABLE, always, once)
+    REJECTED, REQUEST, ROOM, ROWS, Row, SEAL, SPOILS_PLAINTEXT, THROTTLED, TOO_LARGE, TRAP, UNREACHABLE, always, once)
 from keystore import KeyStore
 from misbehave import CONNECTION_KINDS, KINDS
 
@@ -93,7 +93,7 @@ class Backend:
 
     def profile(self, standin, **more):
         values = {"kms": self.kms, "endpoint": standin.endpoint, "ca-file": standin.ca_file, "key-id": standin.key_id,
-                  "kms-timeout": TIMEOUT, **self.settings(standin)}
+                  **common.PATIENT, **self.settings(standin)}
         return {**values, **{name.replace("_", "-"): value for name, value in more.items()}}
 
     def requests(self, verb, context=None):
@@ -319,7 +319,7 @@ class Case(BackendCase):
         seen = self.counts() - before
         audit = self.read(self.audit) if os.path.exists(self.audit) else b""
         self.check_no_secret(answer, stderr, audit)
-        self.assertLess(seconds, TIMEOUT + ROOM)
+        self.assertLess(seconds, row.more.get("kms-timeout", 0) + ROOM)
         self.assertEqual(self.kms.trapped(), 0)
         self.check_outcome(run, result, answer)
         self.check_requests(run, requests, seen)

@@ -1,8 +1,9 @@
 """The table of everything that can happen between kmsenv and a KMS, the same for all back ends; see matrix.py."""
 from dataclasses import dataclass, field
 
-# kms-timeout of the profiles, in seconds; nothing may take longer than that, with some room for a slow machine
-TIMEOUT, ROOM = 4, 3
+# kms-timeout of the profiles if the KMS does not answer, in seconds; nothing may take longer than that, with some room for a slow
+# machine; and what the KMS then does takes longer
+TIMEOUT, ROOM, HANG_MS = 4, 20, 60000
 # reasons of the provider
 OK, CONFIG, NO_WRAP, MISMATCH = 0, 1, 40, 41
 UNREACHABLE, THROTTLED, DENIED, DISABLED, NOT_FOUND, REJECTED, CREDENTIALS, MALFORMED, REQUEST, TOO_LARGE, CLOCK = \
@@ -76,8 +77,8 @@ ROWS = [
     Row("truncated once", BOTH, once("truncate"), calls=2),
     Row("dropped for good", BOTH, always("drop-before"), UNREACHABLE, 3, "127.0.0.1"),
     Row("slow but in time", BOTH, always("latency", ms=700)),
-    Row("too slow", BOTH, always("hang", ms=15000), UNREACHABLE, 1, "127.0.0.1|time"),
-    Row("drips", BOTH, always("drip", ms=100), UNREACHABLE, 1, "127.0.0.1|time"),
+    Row("too slow", BOTH, always("hang", ms=HANG_MS), UNREACHABLE, 1, "127.0.0.1|time", {"kms-timeout": TIMEOUT}),
+    Row("drips", BOTH, always("drip", ms=1000), UNREACHABLE, 1, "127.0.0.1|time", {"kms-timeout": TIMEOUT}),
     Row("gone", BOTH, (), UNREACHABLE, 0, "127.0.0.1", during="stop"),
     # refusals: said once
     Row("denied", BOTH, always("denied"), DENIED),

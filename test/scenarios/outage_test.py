@@ -11,7 +11,7 @@ UNREACHABLE, DENIED = 60, 62
 
 class Outage(KmsScenario):
     def test_grace_is_honoured_and_ends(self):
-        kmsenv = self.process(dek_max_age=2, kms_grace=6, timeout=2)
+        kmsenv = self.process(dek_max_age=2, kms_grace=6)
         started = time.monotonic()
         message = self.works(kmsenv)
         self.works(kmsenv, message)
@@ -35,7 +35,7 @@ class Outage(KmsScenario):
         self.fail("kmsenv does not find back to a KMS that works again: %s" % kmsenv.last)
 
     def test_no_grace_by_default(self):
-        kmsenv = self.process(dek_max_age=1, timeout=2)
+        kmsenv = self.process(dek_max_age=1)
         self.works(kmsenv)
         self.kms.stop()
         time.sleep(1.3)
@@ -43,7 +43,7 @@ class Outage(KmsScenario):
         self.assertEqual(kmsenv.counters()["grace-uses"], 0)
 
     def test_throttling_counts_as_unreachable(self):
-        kmsenv = self.process(dek_max_age=1, kms_grace=60, timeout=2)
+        kmsenv = self.process(dek_max_age=1, kms_grace=60)
         self.works(kmsenv)
         time.sleep(1.3)
         self.kms.misbehave({"do": "throttled"})
@@ -98,7 +98,7 @@ class Refresh(KmsScenario):
         self.assertEqual((kmsenv.counters()["messages-sealed"] - before, self.generated()), (800, 2))
 
     def test_outage_in_the_window_is_not_felt(self):
-        kmsenv = self.process(dek_max_age=10, timeout=1)
+        kmsenv = self.process(dek_max_age=10)
         first = self.works(kmsenv)
         time.sleep(8.2)
         self.kms.misbehave({"do": "internal"})
@@ -147,7 +147,7 @@ class NegativeCache(KmsScenario):
 
 class Breaker(KmsScenario):
     def test_opens_and_closes(self):
-        kmsenv = self.process(timeout=1)
+        kmsenv = self.process()
         self.kms.misbehave({"do": "http", "status": 503})
         deadline = time.monotonic() + 40
         while kmsenv.counters()["breaker-open"] == 0:

@@ -7,9 +7,10 @@ import os
 
 import common
 from common import TEXT, reader
+from matrix_rows import HANG_MS
 
 VENDORS = ("tencent", "aws", "vault")
-HANG = {"do": "hang", "ms": 20000}
+HANG = {"do": "hang", "ms": HANG_MS}
 
 
 def backend_of(kms):

@@ -263,7 +263,7 @@ class Failures(Sealing):
 
     def test_kms_that_fails(self):
         with StandIn("tencent") as kms:
-            self.use(self.config({"prod": tencent_profile(kms, kms_timeout=4)}))
+            self.use(self.config({"prod": tencent_profile(kms)}))
             self.file("a", b"x")
             self.file("b", b"y")
             self.done("seal", "a", "b")

@@ -35,7 +35,7 @@ class SealedScenario(cli_common.CliScenario):
     def setUp(self):
         super().setUp()
         self.kms = self.standin()
-        self.profile = tencent_profile(self.kms, kms_timeout=3)
+        self.profile = tencent_profile(self.kms)
         self.conf = self.config({"prod": self.profile})
         self.stock = self.file("stock.cnf", "openssl_conf = init\n[init]\n[req]\ndistinguished_name = dn\n[dn]\n")
 

@@ -31,7 +31,7 @@ class SkeyCase(common.KmsScenario):
         super().setUp()
         self.keyring = os.path.join(self.dir, "keys")
         os.mkdir(self.keyring)
-        self.conf = self.config({"prod": tencent_profile(self.kms, kms_timeout=4)}, keyring=self.keyring)
+        self.conf = self.config({"prod": tencent_profile(self.kms)}, keyring=self.keyring)
 
     def ok(self, *arguments, data=None, config=None):
         run = self.openssl(*arguments, config=config or self.conf, data=data)
@@ -97,7 +97,7 @@ class Options(SkeyCase):
             self.assertNotRegex(managers, r"[ {]%s[ ,}].*@ kmsenv" % name)
 
     def test_generate_refused(self):
-        bare = self.config({"prod": tencent_profile(self.kms, kms_timeout=4)})
+        bare = self.config({"prod": tencent_profile(self.kms)})
         generate = ["skeyutl", "-genkey", "-skeymgmt", "kms-envelope"]
         self.refused(*generate, config=bare, says=["set 'keyring'", "keyring:no"])
         self.refused(*generate, "-skeyopt", "bits:100", says=["bits", "128, 192, 256, 512"])
@@ -146,7 +146,7 @@ class Options(SkeyCase):
         self.refused("enc", "-kms-envelope", "-skeyopt", "reference:" + reference, "-skeyopt", "reference:" + reference,
                      says=["exactly one"])
         self.refused("enc", "-kms-envelope", "-skeyopt", "reference:" + reference, says=[reference[16:], "set 'keyring'"],
-                     config=self.config({"prod": tencent_profile(self.kms, kms_timeout=4)}))
+                     config=self.config({"prod": tencent_profile(self.kms)}))
         self.assertEqual(self.kms.calls("GenerateDataKey"), 0)
 
     def test_kms_down_and_refusing(self):
