@@ -26,7 +26,8 @@ const KMSENV_SETTING kmsenv_deks_settings[] = {
     { "wraps", KMSENV_CHOICE, "inline", 0, 0, "inline|detached",
       "Whether a message carries the wrapped data key, or only its id with the wraps in the keyring." },
     { "keyring", KMSENV_PATHS, NULL, 0, 0, NULL,
-      "Directories of wrapped data keys, `<hex id>.pem`; new ones are written to the first." },
+      "Directories of wrapped data keys, `<hex id>.pem`; new ones are written to the first. Before OpenSSL 3.5 ciphers and MACs by "
+      "reference (KMS-...) are offered only where this is set, or key-references." },
     { "data-key", KMSENV_TEXT, NULL, 0, 0, "the id of a data key in the keyring, 48 hexadecimal digits",
       "Encrypt new messages under this data key instead of making one." },
     { NULL, KMSENV_TEXT, NULL, 0, 0, NULL, NULL }

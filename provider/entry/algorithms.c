@@ -142,26 +142,33 @@ static void add_skeymgmts(OSSL_ALGORITHM **at, const KMSENV_REFERENCE_TABLE *r, 
     add(at, OSSL_SKEY_TYPE_GENERIC, kmsenv_skeymgmt_generic_functions, "Key, or key reference");
 }
 
-KMSENV_TABLES *kmsenv_tables_new(KMSENV_CRYPTO *crypto, size_t block_size, int ordinary_names)
+/* All but the envelopes. */
+static int add_by_reference(KMSENV_TABLES *t, OSSL_ALGORITHM *cipher, KMSENV_CRYPTO *crypto, int ordinary_names)
+{
+    const KMSENV_REFERENCE_TABLE *r = t->references = kmsenv_reference_table_new(crypto);
+    OSSL_ALGORITHM *mac = t->macs, *skeymgmt = t->skeymgmts;
+
+    if (r == NULL)
+        return 0;
+    add_references(&cipher, r->cipher_entry, r->ciphers, ordinary_names);
+    add_references(&mac, r->mac_entry, r->macs, ordinary_names);
+    add_skeymgmts(&skeymgmt, r, ordinary_names);
+    return 1;
+}
+
+KMSENV_TABLES *kmsenv_tables_new(const KMSENV_PROVCTX *provctx)
 {
     KMSENV_TABLES *t = OPENSSL_zalloc(sizeof(*t));
-    const KMSENV_REFERENCE_TABLE *r;
     OSSL_ALGORITHM *at;
 
     if (t == NULL)
         return NULL;
-    if ((r = t->references = kmsenv_reference_table_new(crypto)) == NULL) {
-        OPENSSL_free(t);
-        return NULL;
-    }
     at = t->ciphers;
-    add_envelopes(&at, block_size);
-    add_references(&at, r->cipher_entry, r->ciphers, ordinary_names);
-    at = t->macs;
-    add_references(&at, r->mac_entry, r->macs, ordinary_names);
-    at = t->skeymgmts;
-    add_skeymgmts(&at, r, ordinary_names);
-    return t;
+    add_envelopes(&at, provctx->block_size);
+    if (!provctx->by_reference || add_by_reference(t, at, provctx->crypto, provctx->ordinary_names))
+        return t;
+    OPENSSL_free(t);
+    return NULL;
 }
 
 void kmsenv_tables_free(KMSENV_TABLES *tables)

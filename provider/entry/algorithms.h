@@ -15,13 +15,14 @@ const OSSL_ALGORITHM *kmsenv_algorithms_query(int operation_id, unsigned core_ve
 typedef struct kmsenv_tables_st KMSENV_TABLES;
 
 /*
- * The envelope ciphers, every cipher and MAC of the inner provider by reference under a name of our own ("KMS-AES-256-GCM"),
+ * The envelope ciphers, with by_reference every cipher and MAC of the inner provider under a name of our own ("KMS-AES-256-GCM"),
  * and with ordinary_names under its own names too; and the managements of key objects for them. NULL if there is no memory.
  */
-KMSENV_TABLES *kmsenv_tables_new(KMSENV_CRYPTO *crypto, size_t block_size, int ordinary_names);
+KMSENV_TABLES *kmsenv_tables_new(const KMSENV_PROVCTX *provctx);
 void kmsenv_tables_free(KMSENV_TABLES *tables);
 /* Of an operation, terminated; NULL if it is none of OSSL_OP_CIPHER, OSSL_OP_MAC, OSSL_OP_SKEYMGMT. */
 const OSSL_ALGORITHM *kmsenv_tables_get0(const KMSENV_TABLES *tables, int operation_id);
+/* NULL without by_reference. */
 const KMSENV_REFERENCE_TABLE *kmsenv_tables_get0_references(const KMSENV_TABLES *tables);
 
 #endif

@@ -141,7 +141,7 @@ static const KMSENV_TABLES *get_tables(PROVIDER *p)
     KMSENV_TABLES *t = atomic_load_explicit(&p->tables, memory_order_acquire), *made;
 
     if (t == NULL) {
-        if ((made = kmsenv_tables_new(p->provctx.crypto, p->provctx.block_size, p->provctx.ordinary_names)) == NULL)
+        if ((made = kmsenv_tables_new(&p->provctx)) == NULL)
             return NULL;
         if (atomic_compare_exchange_strong(&p->tables, &t, made))
             t = made;
@@ -251,6 +251,16 @@ static int ordinary_names_of(const KMSENV_SOURCE *source)
     return text != NULL && (!kmsenv_setting_boolean(text, &yes) || yes);
 }
 
+/*
+ * A reference is one to the keyring, and a key object (from 3.5 on) needs none. Where there is neither, 130 algorithms that nobody
+ * can use are left out: OpenSSL 3.0 goes through all of all providers for each key and each certificate that it reads.
+ */
+static int is_by_reference(const PROVIDER *p)
+{
+    return p->provctx.ordinary_names || p->provctx.core_version >= KMSENV_CORE_VERSION(3, 5)
+           || kmsenv_config_peek(&p->source, "keyring") != NULL;
+}
+
 int OSSL_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
                        const OSSL_DISPATCH **out, void **vprovider)
 {
@@ -274,6 +284,7 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
     crypto_provider = kmsenv_config_peek(&p->source, "crypto-provider");
     p->provctx.crypto = kmsenv_crypto_new(handle, in, crypto_provider == NULL ? "default" : crypto_provider);
     p->provctx.ordinary_names = ordinary_names_of(&p->source);
+    p->provctx.by_reference = is_by_reference(p);
     if (p->provctx.reporter == NULL || p->provctx.crypto == NULL) {
         provider_teardown(p);
         return 0;

@@ -36,6 +36,7 @@ struct kmsenv_provctx_st {
     unsigned core_version;              /* compat/core_version.h */
     size_t block_size;
     int ordinary_names;                 /* setting key-references, as far as it can be known at init */
+    int by_reference;                   /* are ciphers and MACs by reference offered at all? */
     KMSENV_CORE_BIO bio;
     const KMSENV_REFERENCE_TABLE *_Atomic references;   /* set before a cipher of it can be fetched */
     /* The runtime, made on the first call. NULL with err filled if the configuration is wrong. */

@@ -43,6 +43,7 @@ ROWS = [
     Row("reference-object-1024", "by reference, re-keyed for each 1 KiB with a key object (EVP_SKEY): ns of raw over ours", None, AT_LEAST, noise="noise-message", since=(3, 5)),
     Row("reference-mac-1024", "HMAC-SHA-256 by reference, re-keyed for each 1 KiB: ns of plain over ours", None, AT_LEAST, noise="noise-message"),
     Row("tls-noise", "A/A: TLS 1.3 handshakes"),
+    Row("tls-loaded", "TLS 1.3 handshakes per CPU second, with kmsenv active over without it", None, AT_LEAST, noise="tls-noise"),
     Row("tls-1.3", "TLS 1.3 handshakes per CPU second, ordinary ciphers from kmsenv over without it", (0.98, 0.98), AT_LEAST, noise="tls-noise"),
     Row("tls-1.2", "TLS 1.2 handshakes per CPU second, ordinary ciphers from kmsenv over without it", (0.98, 0.98), AT_LEAST, noise="tls-noise"),
     Row("threads-raw", "machine's own limit: raw 1 KiB messages, two threads over one, by wall", None, AT_LEAST),
@@ -67,6 +68,8 @@ ROWS = [
     Row("pem-noise", "A/A: 1000 RSA keys over the same"),
     Row("pem-rsa", "1000 PEM keys (RSA-2048) loaded with kmsenv active over without", (1.15, 1.10), noise="pem-noise"),
     Row("pem-ec", "1000 PEM keys (P-256) loaded with kmsenv active over without", (1.15, 1.10), noise="pem-noise"),
+    Row("pem-certificate", "1000 certificates (RSA-2048) read with kmsenv active over without", None, noise="pem-noise"),
+    Row("pem-keyring", "the same, with a keyring: then there are ciphers by reference", None, noise="pem-noise"),
     Row("pem-sealed", "sealed P-256 keys loaded within sealed-key-cache over ordinary ones", None, noise="pem-noise"),
 ]
 

@@ -31,9 +31,12 @@ void bench_load_provider(OSSL_LIB_CTX *libctx);
 /* One message made with the cipher; returns its length. */
 size_t bench_seal(const EVP_CIPHER *cipher, unsigned char *out, const unsigned char *in, size_t n);
 
-/* A new key of type "rsa" (2048 bit) or "ec" (P-256) in PEM, sealed or not; and reading it. */
+/* Self-signed. */
+X509 *bench_certificate(OSSL_LIB_CTX *libctx, EVP_PKEY *pkey);
+/* PEM of a new key of type "rsa" (2048 bit) or "ec" (P-256), sealed or not, or of a new "certificate"; and reading it. */
 BUF_MEM *bench_key(const char *type, int sealed);
 void bench_load_key(const BUF_MEM *pem, OSSL_LIB_CTX *libctx);
+void bench_load_certificate(const BUF_MEM *pem, OSSL_LIB_CTX *libctx);
 
 /*
  * Runs both sides `rounds` times, after one that does not count, and prints the pairs. A round is the

@@ -115,8 +115,10 @@ def reference(bench, row):
 
 
 def tls(bench, row):
-    version, kind = ("1.3", "raw") if row.name == "tls-noise" else (row.name[4:], "references")
-    return bench.program("bench_evp", bench.rounds, "tls", version, kind, environment={"KMSENV_KEY_REFERENCES": "yes"})
+    which = {"tls-noise": ("1.3", "raw"), "tls-loaded": ("1.3", "loaded")}
+    version, kind = which.get(row.name, (row.name[4:], "references"))
+    environment = {"KMSENV_KEY_REFERENCES": "yes"} if kind == "references" else {"KMSENV_KEYRING": None}
+    return bench.program("bench_evp", bench.rounds, "tls", version, kind, environment=environment)
 
 
 def threads(bench, row):
@@ -127,8 +129,9 @@ def threads(bench, row):
 
 def pem(bench, row):
     which = {"pem-noise": ("rsa", "raw"), "pem-rsa": ("rsa", "envelope"), "pem-ec": ("ec", "envelope"),
-             "pem-sealed": ("ec", "sealed")}
-    return bench.program("bench_evp", bench.rounds, "pem", *which[row.name])
+             "pem-certificate": ("certificate", "envelope"), "pem-keyring": ("certificate", "envelope"), "pem-sealed": ("ec", "sealed")}
+    environment = {} if row.name == "pem-keyring" else {"KMSENV_KEYRING": None}
+    return bench.program("bench_evp", bench.rounds, "pem", *which[row.name], environment=environment)
 
 
 def signed_request(kms, directory):

@@ -13,8 +13,8 @@ static const struct {
     { "message", "SIZE encrypt|decrypt reused|renamed|fresh envelope|reference|object|raw", 4, bench_message },
     { "mac", "SIZE reference|raw", 2, bench_mac },
     { "threads", "envelope|raw wall|cpu", 2, bench_threads },
-    { "pem", "rsa|ec envelope|sealed|raw", 2, bench_pem },
-    { "tls", "1.2|1.3 references|raw", 2, bench_tls }
+    { "pem", "rsa|ec|certificate envelope|sealed|raw", 2, bench_pem },
+    { "tls", "1.2|1.3 references|loaded|raw", 2, bench_tls }
 };
 
 int main(int argc, char **argv)

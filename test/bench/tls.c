@@ -53,15 +53,6 @@ static double run(void *arg, int side)
     return (bench_ns(CLOCK_THREAD_CPUTIME_ID) - before) / HANDSHAKES;
 }
 
-static X509 *self_signed(OSSL_LIB_CTX *libctx, EVP_PKEY *pkey)
-{
-    X509 *x = X509_new_ex(libctx, NULL);
-
-    bench_check(x != NULL && X509_set_pubkey(x, pkey) && X509_gmtime_adj(X509_getm_notBefore(x), 0) != NULL
-                && X509_gmtime_adj(X509_getm_notAfter(x), 86400) != NULL && X509_sign(x, pkey, EVP_sha256()) > 0, "a certificate");
-    return x;
-}
-
 static SSL_CTX *new_ctx(OSSL_LIB_CTX *libctx, const SSL_METHOD *method, const char *version)
 {
     SSL_CTX *ctx = SSL_CTX_new_ex(libctx, NULL, method);
@@ -76,7 +67,7 @@ static SSL_CTX *new_ctx(OSSL_LIB_CTX *libctx, const SSL_METHOD *method, const ch
 static void set_up(TLS *t, int side, OSSL_LIB_CTX *libctx, const char *version)
 {
     EVP_PKEY *pkey = EVP_PKEY_Q_keygen(libctx, NULL, "EC", "P-256");
-    X509 *certificate = self_signed(libctx, pkey);
+    X509 *certificate = bench_certificate(libctx, pkey);
 
     t->server[side] = new_ctx(libctx, TLS_server_method(), version);
     t->client[side] = new_ctx(libctx, TLS_client_method(), version);
@@ -85,7 +76,10 @@ static void set_up(TLS *t, int side, OSSL_LIB_CTX *libctx, const char *version)
     EVP_PKEY_free(pkey);
 }
 
-/* argv[0]: "1.2" or "1.3"; argv[1]: "references" (KMSENV_KEY_REFERENCES=yes is in the environment) or, for noise, "raw" */
+/*
+ * argv[0]: "1.2" or "1.3"; argv[1]: "references" (KMSENV_KEY_REFERENCES=yes is in the environment), "loaded" (kmsenv is there, and
+ * nobody asks for it) or, for noise, "raw"
+ */
 void bench_tls(unsigned long rounds, char **argv)
 {
     EVP_CIPHER *cipher = NULL;
@@ -95,10 +89,11 @@ void bench_tls(unsigned long rounds, char **argv)
 
     for (i = 0; i < 2; i++) {
         bench_check((libctx = OSSL_LIB_CTX_new()) != NULL, "a library context");
-        if (i == 1 || strcmp(argv[1], "raw") == 0) {
+        if (i == 1 || strcmp(argv[1], "raw") == 0)
             bench_check(OSSL_PROVIDER_load(libctx, "default") != NULL, "loading the default provider");
-        } else {
+        else
             bench_load_provider(libctx);
+        if (i == 0 && strcmp(argv[1], "references") == 0) {
             bench_check(EVP_set_default_properties(libctx, "?provider=kmsenv")
                         && (cipher = EVP_CIPHER_fetch(libctx, "AES-256-GCM", NULL)) != NULL
                         && strcmp(OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(cipher)), "kmsenv") == 0, "key references");
