@@ -296,6 +296,36 @@ static int test_generate_wrong(void)
     return ok;
 }
 
+/* Beside a key object, too, a reference is no key of a TLS cipher's MAC. */
+static int test_mac_key(void)
+{
+    unsigned char mac_key[32] = "kmsenv:\x01 not a key of a MAC", out[ANY_OUTPUT];
+    OSSL_PARAM params[2] = { OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_MAC_KEY, mac_key, sizeof(mac_key)),
+                             OSSL_PARAM_construct_end() };
+    EVP_CIPHER *c = EVP_CIPHER_fetch(skey_ours->libctx, "KMS-AES-256-CBC-HMAC-SHA1", NULL);
+    EVP_SKEY *skey = skey_by_reference(index_of(32));
+    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    int n, ok;
+
+    if (c == NULL) {                   /* which depends on the processor */
+        ERR_clear_error();
+        EVP_SKEY_free(skey);
+        EVP_CIPHER_CTX_free(ctx);
+        return TEST_skip("no such cipher here");
+    }
+    ok = TEST_ptr(skey) && TEST_true(EVP_CipherInit_SKEY(ctx, c, skey, skey_iv, sizeof(skey_iv), 1, NULL))
+         && TEST_false(EVP_CipherInit_SKEY(ctx, NULL, skey, skey_iv, sizeof(skey_iv), 1, params))
+         && TEST_true(kmsenv_test_error_says(KMSENV_R_PARAMETER_INVALID, "mackey|key reference"))
+         && TEST_false(EVP_EncryptUpdate(ctx, out, &n, skey_iv, 16)) && TEST_true(kmsenv_test_error_is(KMSENV_R_WRONG_STATE));
+    mac_key[0] = 'K';
+    ok = ok && TEST_true(EVP_CipherInit_SKEY(ctx, NULL, skey, skey_iv, sizeof(skey_iv), 1, params))
+         && TEST_true(EVP_EncryptUpdate(ctx, out, &n, skey_iv, 16)) && TEST_true(kmsenv_test_no_error());
+    EVP_SKEY_free(skey);
+    EVP_CIPHER_free(c);
+    EVP_CIPHER_CTX_free(ctx);
+    return ok;
+}
+
 int setup_tests(void)
 {
     if (!skey_setup())
@@ -307,6 +337,7 @@ int setup_tests(void)
     ADD_ALL_TESTS(test_export, 2);
     ADD_ALL_TESTS(test_generate, COUNT(generated));
     ADD_TEST(test_generate_wrong);
+    ADD_TEST(test_mac_key);
     return 1;
 }
 
